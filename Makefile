@@ -1,0 +1,33 @@
+# Two commands do all the set-up: `make quickstart` and `make test`.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-slow lint clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt scripts/install.sh
+	PYTHON=$(PYTHON) bash scripts/install.sh $(VENV)
+	@touch $@
+
+quickstart: $(INSTALLED)  ## train Pre-, Post-, HybridNorm and HybridNorm* on real text, print the table
+	$(BIN)/normlab sweep experiments/quickstart.yaml
+	$(BIN)/normlab report quickstart
+
+test: $(INSTALLED) lint  ## style, types and the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove the environment and caches (never runs/ or results/)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

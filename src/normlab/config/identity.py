@@ -1,0 +1,61 @@
+"""Which run is which: the hash of everything that can change a run's numbers, the seed apart.
+
+Never a clock, never a counter: the same treatment finds the same folder, on any machine, in any order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from normlab.config.schema import Config
+
+# Settings that decide where, how fast and how closely watched a run is, but none of its numbers.
+_NOT_TREATMENT = {
+    "experiment", "scale", "seed", "observe", "checkpoint", "wandb", "launch", "runs_dir",
+    "placement.name", "placement.init", "model.name", "data.name", "data.cache_dir", "data.workers",
+    "optim.name", "train.device", "train.threads",
+}  # fmt: skip
+
+
+def treatment(config: Config) -> dict[str, Any]:
+    """The part of a configuration that can change a run's numbers, as nested plain data, without the seed."""
+    plain = config.model_dump(mode="json", by_alias=True)
+    plain["init"] = plain["placement"]["init"] if plain["init"] == "recipe" else plain["init"]
+    for path in _NOT_TREATMENT:
+        *parents, key = path.split(".")
+        node = plain
+        for parent in parents:
+            node = node[parent]
+        del node[key]
+    return plain
+
+
+def treatment_hash(config: Config) -> str:
+    """Eight hexadecimal digits that name a treatment."""
+    text = json.dumps(treatment(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def slug(config: Config) -> str:
+    """What a person reads in a folder name: ``hybrid-rmsnorm-nano-lr0.003``."""
+    words = f"{config.placement.name}-{config.norm.name}-{config.model.name}-lr{config.optim.lr:g}"
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[:80]
+
+
+def run_name(config: Config) -> str:
+    """``<slug>-<hash8>``: one treatment; its seeds are folders below it."""
+    return f"{slug(config)}-{treatment_hash(config)}"
+
+
+def run_id(config: Config) -> str:
+    """The run's id in wandb: the same for every continuation of the same run, another for another seed."""
+    return f"{config.experiment}-{treatment_hash(config)}-s{config.seed}"
+
+
+def run_dir(config: Config) -> Path:
+    """``runs/<experiment>/<slug>-<hash8>/seed<k>``."""
+    return Path(config.runs_dir) / config.experiment / run_name(config) / f"seed{config.seed}"

@@ -1,0 +1,19 @@
+"""Errors that a user can mend: one line, the nearest valid name, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user asked for. The command line prints it on one line and exits with 2."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``did you mean 'hybrid'?`` followed by the valid names, for the end of an error line."""
+    names = sorted({str(k) for k in known})
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    shown = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
+    return f"{hint}(known: {shown})" if names else "(nothing is known here)"

@@ -1,0 +1,1 @@
+"""Measuring a trained network on held-out text."""

@@ -1,0 +1,83 @@
+"""Arithmetic over a network's depth and width, parsed and checked, never ``eval``-ed.
+
+    evaluate("(2*L)**(1/4)", {"L": 12})  ->  2.213...
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+
+from normlab.errors import UserError, nearest
+
+VARIABLES = {
+    "L": "number of layers",
+    "l": "this layer, 1-based",
+    "N": "number of sublayers, 2L",
+    "s": "this sublayer, 1-based",
+    "d": "width of the residual stream",
+}
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    "sqrt": math.sqrt,
+    "ln": math.log,
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "min": min,
+    "max": max,
+}
+_OPERATORS: dict[type, Callable[..., float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+_MAX_LENGTH = 200  # an expression is a formula of a paper, not a program
+
+
+def evaluate(text: str | float | int, values: Mapping[str, float]) -> float:
+    """The number that ``text`` stands for, with the variables of ``VARIABLES`` taken from ``values``.
+
+    Raises UserError for anything but numbers, those variables, + - * / **, and the functions above.
+    """
+    if isinstance(text, (int, float)):
+        return float(text)
+    if len(text) > _MAX_LENGTH:
+        raise UserError(f"expression of {len(text)} characters; the limit is {_MAX_LENGTH}")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError:
+        raise UserError(f"bad expression '{text}': write arithmetic such as (2*L)**(1/4)") from None
+    try:
+        result = float(_value(tree.body, values, text))
+    except (ZeroDivisionError, ValueError, OverflowError, TypeError) as error:
+        raise UserError(f"expression '{text}' has no value: {error}") from None
+    if not math.isfinite(result):
+        raise UserError(f"expression '{text}' is not finite")
+    return result
+
+
+def _value(node: ast.expr, values: Mapping[str, float], text: str) -> float:
+    match node:
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            return number
+        case ast.Name(id=name):
+            if name not in values:
+                raise UserError(f"unknown variable '{name}' in '{text}'; {nearest(name, values)}")
+            return values[name]
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_value(operand, values, text))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            a, b = _value(left, values, text), _value(right, values, text)
+            if isinstance(op, ast.Pow) and abs(b) > 64:
+                raise UserError(f"exponent {b:g} in '{text}' is too large")
+            return _OPERATORS[type(op)](a, b)
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+            if name not in FUNCTIONS:
+                raise UserError(f"unknown function '{name}' in '{text}'; {nearest(name, FUNCTIONS)}")
+            return FUNCTIONS[name](*(_value(arg, values, text) for arg in args))
+    raise UserError(f"bad expression '{text}': only numbers, {', '.join(VARIABLES)}, + - * / ** and functions")

@@ -1,0 +1,138 @@
+"""``normlab train``: one run from its configuration to its summary, whatever state its folder is in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from normlab.config.lock import run_lock
+from normlab.config.schema import Config
+from normlab.data import Prepared, prepare
+from normlab.model.gpt import GPT, count_parameters
+from normlab.observe.outcome import classify
+from normlab.observe.sinks import DiskSink, Sink, read_rows, truncate_after
+from normlab.observe.spikes import clip_rate, startup_overshoot, summarize_spikes
+from normlab.observe.wandb_sink import WandbSink, resolve_mode
+from normlab.train.console import TrainingView
+from normlab.train.folder import FINISHED, RunFolder
+from normlab.train.hardware import resolve_hardware
+from normlab.train.loop import Result, TrainingLoop
+from normlab.train.signals import StopRequest
+
+_FINAL_SHARE = 0.05  # the final training loss is the mean over this share of the steps ...
+_FINAL_LEAST = 10  # ... and over at least so many
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train one run and return its summary: start it, resume it where it was cut, or do nothing if it is done.
+
+    Raises UserError for whatever the user can mend. A divergence is a result, not an error.
+    """
+    folder = RunFolder(config)
+    with run_lock(folder.path):
+        summary = folder.summary()
+        if summary and summary.get("status") in FINISHED:
+            print(f"{folder.path}: {summary['status']} already", flush=True)
+            return summary
+        try:
+            return _train(config, folder)
+        except Exception as error:
+            folder.write_summary({**folder.base_summary(), "status": "failed", "error": _one_line(error)})
+            raise
+
+
+def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    hardware = resolve_hardware(config.train)
+    wandb_mode = resolve_mode(config.wandb.mode)
+    data = prepare(config.data)
+    network = GPT(config, config.model.vocab_size or data.vocab_size)
+    folder.begin(hardware, data.fingerprint)
+    loop = TrainingLoop(config, folder, network, data, hardware)
+    for path in (folder.metrics, folder.probes):
+        # Without a checkpoint the run starts anew, its step 0 included.
+        truncate_after(path, loop.start if loop.start else -1)
+
+    base = folder.base_summary() | {
+        "params": count_parameters(network),
+        "precision": hardware.precision,
+        "compiled": hardware.compiled,
+        "device": hardware.name,
+        "data": data.summary(),
+    }
+    folder.write_summary(base)
+    disk = DiskSink(folder.path)
+    mirrors: list[Sink] = [] if wandb_mode == "disabled" else [WandbSink(config, folder.path, wandb_mode)]
+    view = TrainingView(f"{config.placement.name} seed {config.seed}", loop.start, config.train.steps)
+    exit_code = 1
+    summary = base
+    try:
+        with StopRequest() as stop:
+            result = loop.run(disk, mirrors, stop, view)
+        base["compiled"] = loop.compiled
+        summary = base | _summarise(config, folder, result, data)
+        folder.write_summary(summary)
+        exit_code = 0
+    finally:
+        view.close()
+        for sink in (disk, *mirrors):
+            sink.finish(summary, exit_code)
+    _say_goodbye(folder, summary, mirrors)
+    return summary
+
+
+def _summarise(config: Config, folder: RunFolder, result: Result, data: Prepared) -> dict[str, Any]:
+    """Everything that follows from the rows on disk, the run's end included."""
+    rows = read_rows(folder.metrics)
+    steps = [row for row in rows if "loss" in row]
+    validations = [row for row in rows if "val_loss" in row]
+    losses = [row["loss"] for row in steps]
+    val_losses = [row["val_loss"] for row in validations]
+    init_loss = val_losses[0] if val_losses else None
+    ended = result.status in FINISHED
+    diverged_step = result.diverged_step
+    if ended and diverged_step is None and val_losses[-1] is None:
+        diverged_step = result.step
+    outcome = classify(losses, val_losses, init_loss, data.unigram_ce, diverged_step) if ended else None
+    healthy = ended and diverged_step is None
+    last = losses[-max(_FINAL_LEAST, round(_FINAL_SHARE * len(losses))) :]
+    return {
+        "status": "diverged" if ended and not healthy else result.status,
+        "outcome": outcome,
+        "diverged_step": diverged_step,
+        "signal": result.signal,
+        "steps": result.step,
+        "final": {
+            "train_loss": sum(last) / len(last) if healthy else None,
+            "val_loss": val_losses[-1] if healthy else None,
+            "val_bpb": validations[-1]["val_bpb"] if healthy else None,
+        },
+        "best_val_loss": min((loss for loss in val_losses if loss is not None), default=None),
+        "init_loss": init_loss,
+        "spikes": summarize_spikes(losses, [row["grad_norm"] for row in steps]),
+        "startup_overshoot": startup_overshoot(losses, init_loss) if init_loss is not None else None,
+        "clip_rate": clip_rate([row["clipped"] for row in steps]) if steps else None,
+        "tokens": result.step * config.train.batch_size * config.train.seq_len,
+        "tokens_per_s": result.tokens_per_s,
+        "seconds": result.seconds,
+        "error": None,
+    }
+
+
+def _say_goodbye(folder: RunFolder, summary: dict[str, Any], mirrors: list[Sink]) -> None:
+    match summary["status"]:
+        case "diverged":
+            print(f"diverged at step {summary['diverged_step']}; that is a result, kept in {folder.path}")
+        case "interrupted":
+            print(f"interrupted after step {summary['steps']}, saved; the same command goes on from there")
+        case _:
+            print(f"validation loss {summary['final']['val_loss']:.4f}  {folder.path}")
+    for sink in mirrors:
+        if isinstance(sink, WandbSink) and (hint := sink.sync_hint()):
+            print(f"to upload this run: {hint}", flush=True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
