@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,9 +81,10 @@ class TrainingLoop:
         self.optimizer.load_state_dict(saved["optimizer"])
         return saved["step"], saved["seconds"]
 
-    def run(self, disk: DiskSink, mirrors: list[Sink], stop: StopRequest, view: TrainingView) -> Result:
+    def run(self, disk: DiskSink, mirrors: Sequence[Sink], stop: StopRequest, view: TrainingView) -> Result:
         """Train to the end, to a divergence, or to a request to stop."""
-        self.disk, self.sinks, self.view = disk, [disk, *mirrors], view
+        self.disk, self.view = disk, view
+        self.sinks: list[Sink] = [disk, *mirrors]
         self.meter = ThroughputMeter(self.config.train.batch_size * self.config.train.seq_len)
         self.compiled = self.step.warm_up(self._batch(self.start + 1)[: self.micro_batch_size])
         if self.start == 0:

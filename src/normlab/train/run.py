@@ -11,9 +11,9 @@ from normlab.config.schema import Config
 from normlab.data import Prepared, prepare
 from normlab.model.gpt import GPT, count_parameters
 from normlab.observe.outcome import classify
-from normlab.observe.sinks import DiskSink, Sink, read_rows, truncate_after
+from normlab.observe.sinks import DiskSink, read_rows, truncate_after
 from normlab.observe.spikes import clip_rate, startup_overshoot, summarize_spikes
-from normlab.observe.wandb_sink import WandbSink, resolve_mode
+from normlab.observe.wandb_sink import WandbSink, open_wandb
 from normlab.train.console import TrainingView
 from normlab.train.folder import FINISHED, RunFolder
 from normlab.train.hardware import resolve_hardware
@@ -46,7 +46,6 @@ def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     hardware = resolve_hardware(config.train)
-    wandb_mode = resolve_mode(config.wandb.mode)
     data = prepare(config.data)
     network = GPT(config, config.model.vocab_size or data.vocab_size)
     folder.begin(hardware, data.fingerprint)
@@ -63,8 +62,9 @@ def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
         "data": data.summary(),
     }
     folder.write_summary(base)
+    mirror = open_wandb(config, folder.path, resumed=loop.start > 0)
     disk = DiskSink(folder.path)
-    mirrors: list[Sink] = [] if wandb_mode == "disabled" else [WandbSink(config, folder.path, wandb_mode)]
+    mirrors = [mirror] if mirror else []
     view = TrainingView(f"{config.placement.name} seed {config.seed}", loop.start, config.train.steps)
     exit_code = 1
     summary = base
@@ -79,7 +79,7 @@ def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
         view.close()
         for sink in (disk, *mirrors):
             sink.finish(summary, exit_code)
-    _say_goodbye(folder, summary, mirrors)
+    _say_goodbye(folder, summary, mirror)
     return summary
 
 
@@ -121,7 +121,7 @@ def _summarise(config: Config, folder: RunFolder, result: Result, data: Prepared
     }
 
 
-def _say_goodbye(folder: RunFolder, summary: dict[str, Any], mirrors: list[Sink]) -> None:
+def _say_goodbye(folder: RunFolder, summary: dict[str, Any], mirror: WandbSink | None) -> None:
     match summary["status"]:
         case "diverged":
             print(f"diverged at step {summary['diverged_step']}; that is a result, kept in {folder.path}")
@@ -129,9 +129,8 @@ def _say_goodbye(folder: RunFolder, summary: dict[str, Any], mirrors: list[Sink]
             print(f"interrupted after step {summary['steps']}, saved; the same command goes on from there")
         case _:
             print(f"validation loss {summary['final']['val_loss']:.4f}  {folder.path}")
-    for sink in mirrors:
-        if isinstance(sink, WandbSink) and (hint := sink.sync_hint()):
-            print(f"to upload this run: {hint}", flush=True)
+    if mirror:
+        print(f"wandb: {mirror.url}" if mirror.url else f"to upload this run: {mirror.sync_hint()}", flush=True)
 
 
 def _one_line(error: Exception) -> str:

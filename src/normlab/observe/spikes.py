@@ -1,0 +1,228 @@
+"""Loss and gradient-norm spikes, computed from the logged series of every step.
+
+A series is a list with one value per step, the first for step 1; None stands for a non-finite value. Three
+detectors: the two published scores (OLMo 2, OLMo-core) under their own names, and spike *events* from the
+residual to a short local median, scaled by its median absolute deviation (MAD). The last one is the one to
+read on short runs: a rolling standard deviation contains the trend of a falling loss and is inflated by the
+previous spike, so the published scores miss early spikes and spikes that follow another one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Series = Sequence[float | None]
+
+LOCAL_MEDIAN_STEPS = 16
+RESIDUAL_WINDOW = 128
+THRESHOLD = 6.0  # robust standard deviations
+WARM_RESIDUALS = 48  # so that the first flag is possible at step 16 + 48 + 1
+MAD_TO_SD = 1.4826  # for Gaussian noise
+SIGMA_FLOOR = 1e-8
+
+MERGE_GAP = 8  # flags closer than this many steps are one event
+STAY = 4  # steps at or below baseline + 2 sigma that count as recovered
+RECOVERY_SIGMA = 2.0
+MAX_RECOVERY = 200  # steps; then the event is closed as not recovered and the detector starts afresh
+CO_SPIKE_STEPS = 8
+
+
+class Reading(NamedTuple):
+    """What the detector says of one value, on its own scale (logarithmic with ``log=True``)."""
+
+    flagged: bool
+    value: float
+    baseline: float
+    sigma: float
+
+
+class LocalMedianDetector:
+    """Online, one-sided: a value is flagged if its residual to the median of the last 16 values is more than
+    6 robust sd above the usual residual (median and MAD of the last 128).
+
+    A flagged value never enters a window: the baseline stands in for it, so a spike cannot hide the next one.
+    ``log=True`` works on logarithms, for gradient norms, whose noise is multiplicative.
+    """
+
+    def __init__(self, log: bool = False) -> None:
+        self.log = log
+        self.recent: deque[float] = deque(maxlen=LOCAL_MEDIAN_STEPS)
+        self.residuals: deque[float] = deque(maxlen=RESIDUAL_WINDOW)
+
+    def update(self, value: float) -> Reading:
+        """Judge one finite value and take it in."""
+        if self.log:
+            value = math.log(max(value, 1e-12))
+        if len(self.recent) < LOCAL_MEDIAN_STEPS:
+            self.recent.append(value)
+            return Reading(False, value, value, math.inf)
+        baseline = median(self.recent)
+        residual = value - baseline
+        flagged, sigma = False, math.inf
+        if len(self.residuals) >= WARM_RESIDUALS:
+            centre = median(self.residuals)
+            spread = median([abs(r - centre) for r in self.residuals])
+            sigma = max(MAD_TO_SD * spread, SIGMA_FLOOR)
+            flagged = residual - centre > THRESHOLD * sigma
+        self.recent.append(baseline if flagged else value)
+        if not flagged:
+            self.residuals.append(residual)
+        return Reading(flagged, value, baseline, sigma)
+
+
+@dataclass
+class SpikeEvent:
+    """A run of flags less than 8 steps apart. In nats for a loss, in log units for a gradient norm."""
+
+    start: int  # 1-based step of the first flag
+    amplitude: float = 0.0  # highest excess over the baseline at the start; inf: the series ended non-finite
+    area: float = 0.0  # sum of the positive excess over the steps of the event
+    recovery: int | None = None  # steps from start until the series stays low; None: it did not within 200
+
+
+def spike_events(series: Series, log: bool = False) -> list[SpikeEvent]:
+    """All events of a series in order. A non-finite value ends the scan with an event of amplitude inf."""
+    events: list[SpikeEvent] = []
+    detector = LocalMedianDetector(log)
+    event: SpikeEvent | None = None
+    baseline = sigma = 0.0  # of the open event, as they were at its start
+    last_flag = quiet = 0  # step of the latest flag; consecutive steps within the recovery band
+    for step, value in enumerate(series, start=1):
+        if value is None or not math.isfinite(value):
+            event = event or SpikeEvent(step)
+            event.amplitude = math.inf
+            break
+        reading = detector.update(value)
+        if event is None:
+            if not reading.flagged:
+                continue
+            event, baseline, sigma, quiet = SpikeEvent(step), reading.baseline, reading.sigma, 0
+        excess = reading.value - baseline
+        event.amplitude = max(event.amplitude, excess)
+        event.area += max(excess, 0.0)
+        last_flag = step if reading.flagged else last_flag
+        quiet = quiet + 1 if excess <= RECOVERY_SIGMA * sigma else 0
+        if quiet >= STAY:
+            if step + 1 - last_flag >= MERGE_GAP:  # a flag at the next step is a new event
+                event.recovery = step - quiet + 1 - event.start
+                events.append(event)
+                event = None
+        elif step - event.start >= MAX_RECOVERY:
+            events.append(event)
+            event = None
+            detector = LocalMedianDetector(log)  # the new level is the baseline from here on
+    return [*events, event] if event else events
+
+
+def _finite(series: Series) -> NDArray[np.float64]:
+    """The series without its non-finite values: those are the outcome's business, not a score's."""
+    values = np.array([math.nan if v is None else v for v in series], dtype=np.float64)
+    return values[np.isfinite(values)]
+
+
+def _rolling(values: NDArray[np.float64], window: int) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
+    """Mean and population sd of every full window, in chunks of modest size: (window numbers, mean, sd)."""
+    # Not by cumulative sums: after one value of 1e10 their differences have no digits left.
+    windows = np.lib.stride_tricks.sliding_window_view(values, window)
+    for begin in range(0, len(windows), 1024):
+        chunk = windows[begin : begin + 1024]
+        yield slice(begin, begin + len(chunk)), chunk.mean(axis=1), chunk.std(axis=1)
+
+
+def spike_score_olmo2(series: Series) -> float:
+    """Percent of values at least 7 sd from the rolling mean of the last 1000 values, itself included.
+
+    OLMo 2 report (arXiv 2501.00656). Two-sided. Before step 1000 there is no such mean: a shorter
+    series scores 0, which is no evidence of calm.
+    """
+    values = _finite(series)
+    if len(values) < 1000:
+        return 0.0
+    spikes = 0
+    for at, mean, sd in _rolling(values, 1000):
+        distance = np.abs(values[999:][at] - mean)
+        spikes += int(np.sum((distance >= 7 * sd) & (sd >= 1e-10)))
+    return 100.0 * spikes / len(values)
+
+
+def spike_score_olmo_core(series: Series) -> float:
+    """Percent of values above mean + 6 sd of the previous 128 values, the current one excluded.
+
+    OLMo-core's ``StabilityMonitorCallback``: one-sided, population sd, only full windows, no spike where
+    sd < 1e-10.
+    """
+    values = _finite(series)
+    if len(values) <= 128:
+        return 0.0
+    spikes = 0
+    for at, mean, sd in _rolling(values[:-1], 128):
+        spikes += int(np.sum((values[128:][at] > mean + 6 * sd) & (sd >= 1e-10)))
+    return 100.0 * spikes / len(values)
+
+
+def co_spikes(loss: Sequence[SpikeEvent], grad_norm: Sequence[SpikeEvent]) -> list[int]:
+    """For each loss event with a gradient-norm event that starts within 8 steps of it: the lead of the
+    nearest one, in steps (t_loss - t_gradient, positive where the gradient came first)."""
+    leads = []
+    for event in loss:
+        near = [event.start - other.start for other in grad_norm]
+        near = [lead for lead in near if abs(lead) <= CO_SPIKE_STEPS]
+        if near:
+            leads.append(min(near, key=abs))
+    return leads
+
+
+def _summary(series: Series, events: Sequence[SpikeEvent]) -> dict[str, Any]:
+    amplitudes = [event.amplitude if math.isfinite(event.amplitude) else None for event in events]
+    finite = [amplitude for amplitude in amplitudes if amplitude is not None]
+    return {
+        "events": len(events),
+        "events_per_1000": 1000.0 * len(events) / len(series) if series else 0.0,
+        "recovered": sum(event.recovery is not None for event in events),
+        "nonfinite": len(events) - len(finite),  # events that ended in NaN or infinity: 0 or 1
+        # JSON has no infinity: None says that the highest amplitude is not a number.
+        "max_amplitude": max(finite, default=0.0) if len(finite) == len(events) else None,
+        "total_area": sum(event.area for event in events),
+        "score_olmo2": spike_score_olmo2(series),
+        "score_olmo_core": spike_score_olmo_core(series),
+        "steps_of_events": [
+            {"start": event.start, "recovery": event.recovery, "amplitude": amplitude}
+            for event, amplitude in zip(events, amplitudes, strict=True)
+        ],
+    }
+
+
+def summarize_spikes(losses: Series, grad_norms: Series) -> dict[str, Any]:
+    """The ``spikes`` entry of summary.json from every step's loss (nats) and unclipped gradient norm."""
+    loss_events, norm_events = spike_events(losses), spike_events(grad_norms, log=True)
+    leads = co_spikes(loss_events, norm_events)
+    return {
+        "loss": _summary(losses, loss_events),
+        "grad_norm": _summary(grad_norms, norm_events),
+        "co_spikes": len(leads),
+        "median_lead": float(median(leads)) if leads else None,
+    }
+
+
+def startup_overshoot(losses: Series, init_loss: float) -> float | None:
+    """Highest training loss of the first 100 steps minus the loss before training, in nats; None without a
+    value.
+
+    The event detector is blind before step 65, and a network without norms can jump within the first three
+    steps.
+    """
+    first = [value for value in losses[:100] if value is not None and math.isfinite(value)]
+    return max(first) - init_loss if first else None
+
+
+def clip_rate(clipped: Sequence[int]) -> float:
+    """Share of the steps whose gradient was clipped, from their 0/1 flags."""
+    return sum(clipped) / len(clipped) if clipped else 0.0

@@ -1,0 +1,178 @@
+"""An experiment's runs, sorted into the rows that its tables and figures show.
+
+A row is a cell of the grid without the tuned factor, at its own best value of that factor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from normlab.errors import UserError, nearest
+from normlab.experiment.schema import Experiment, Value
+from normlab.report import fairness
+from normlab.report.grid import Cell, all_seeds, cells, runs_of_cells
+from normlab.report.labels import METRICS, row_label
+from normlab.report.row import ENDED, Row, usable
+from normlab.report.runs import as_text, load_metrics, load_probes
+from normlab.report.statistics import degraded_above, holm, paired_difference
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run that the grid asks for and that has not ended."""
+
+    cell: str
+    seed: int
+    status: str  # running, interrupted, failed, corrupt; or: not started
+
+
+@dataclass
+class Comparison:
+    """All rows of an experiment in the grid's order, and what is missing from it."""
+
+    experiment: Experiment
+    rows: list[Row]
+    frame: pd.DataFrame  # every run that belongs to the grid
+    missing: list[Missing]
+    n_cells: int  # cells times seeds
+    n_outside: int  # runs in the folder that the grid does not ask for
+    _metrics: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _probes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def n_done(self) -> int:
+        return self.n_cells - len(self.missing)
+
+    @property
+    def shown(self) -> list[Row]:
+        """Rows that have at least one ended run: what a figure can draw."""
+        return [row for row in self.rows if len(row.ended)]
+
+    def metrics(self, run_dir: str) -> pd.DataFrame:
+        if run_dir not in self._metrics:
+            self._metrics[run_dir] = load_metrics(run_dir)
+        return self._metrics[run_dir]
+
+    def probes(self, run_dir: str) -> list[dict[str, Any]]:
+        if run_dir not in self._probes:
+            self._probes[run_dir] = load_probes(run_dir)
+        return self._probes[run_dir]
+
+
+def compare(frame: pd.DataFrame, experiment: Experiment) -> Comparison:
+    """Sort runs into rows, refuse an unfair comparison, choose tuned values, test against the baseline.
+
+    Raises UnfairComparison where runs differ in more than the factors, UserError where nothing is left.
+    """
+    if experiment.metric not in METRICS:
+        raise UserError(f"metric '{experiment.metric}': {nearest(experiment.metric, METRICS)}")
+    reported = [seed for seed in experiment.seeds if seed not in experiment.tune_seeds]
+    if not reported:
+        raise UserError("tune_seeds holds every seed: none is left to report; add one to seeds")
+    placed = runs_of_cells(_once(frame), experiment)
+    used = frame.loc[sorted({label for _, runs in placed for label in runs.index})]
+    if used.empty:
+        raise UserError(
+            f"none of the {len(frame)} runs found belongs to the grid of '{experiment.name}'; "
+            f"make its cells with `normlab sweep {experiment.name}`"
+        )
+    fairness.check(used, experiment.factors)
+    rows = _rows(placed, experiment, reported)
+    _attach_baselines(rows, experiment)
+    missing = [
+        Missing(row_label(cell), seed, _state(runs, seed))
+        for cell, runs in placed
+        for seed in all_seeds(experiment)
+        if not (runs["status"].isin(ENDED) & (runs["seed"] == seed)).any()
+    ]
+    n_cells = len(cells(experiment)) * len(all_seeds(experiment))
+    return Comparison(
+        experiment, rows, used, missing, n_cells, n_outside=int(frame["treatment"].notna().sum()) - len(used)
+    )
+
+
+def _once(frame: pd.DataFrame) -> pd.DataFrame:
+    """A run that lies in two folders (a copy) counts once; an ended one goes before one that was cut."""
+    unfinished_last = frame.sort_values("status", key=lambda s: ~s.isin(ENDED), kind="stable")
+    return unfinished_last.drop_duplicates(["treatment", "placement", "seed"]).sort_index()
+
+
+def _state(runs: pd.DataFrame, seed: int) -> str:
+    states = list(runs.loc[runs["seed"] == seed, "status"])
+    return str(states[0]) if states else "not started"
+
+
+def _rows(placed: list[tuple[Cell, pd.DataFrame]], experiment: Experiment, reported: list[int]) -> list[Row]:
+    groups: list[tuple[Cell, list[tuple[Value, pd.DataFrame]]]] = []
+    for cell, runs in placed:
+        key = {factor: value for factor, value in cell.items() if factor != experiment.tune}
+        value = cell.get(experiment.tune) if experiment.tune else None
+        known = next((values for other, values in groups if other == key), None)
+        if known is None:
+            groups.append((key, [(value, runs)]))
+        else:
+            known.append((value, runs))
+    return [_row(key, values, experiment, reported) for key, values in groups]
+
+
+def _row(
+    key: Cell, values: list[tuple[Value, pd.DataFrame]], experiment: Experiment, reported: list[int]
+) -> Row:
+    chosen = 0
+    judged = [
+        (*_score(runs[runs["seed"].isin(experiment.tune_seeds or reported)], experiment.metric), index)
+        for index, (_, runs) in enumerate(values)
+    ]
+    if len(values) > 1:
+        chosen = min(judged)[-1]
+    value, runs = values[chosen]
+    sweep = pd.concat([runs for _, runs in values])
+    ordered = sorted(range(len(values)), key=lambda i: _as_number(values[i][0]))
+    at_edge = len(values) > 2 and len(runs) > 0 and chosen in (ordered[0], ordered[-1])
+    shown = runs[runs["seed"].isin(reported)].sort_values("seed")
+    return Row(key, shown, sweep, experiment.metric, tuned=value, at_edge=at_edge)
+
+
+def _score(runs: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """Smaller is better: first the share of ended runs that were lost, then the mean of the others."""
+    ended = runs[runs["status"].isin(ENDED)]
+    if ended.empty:
+        return 2.0, 0.0  # not yet tried: behind a value at which every run was lost
+    good = usable(ended, metric)
+    return 1 - len(good) / len(ended), float(good[metric].mean()) if len(good) else 0.0
+
+
+def _as_number(value: Value) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _attach_baselines(rows: list[Row], experiment: Experiment) -> None:
+    wanted = {factor: value for factor, value in experiment.baseline.items() if factor != experiment.tune}
+    if not wanted:
+        return
+    for row in rows:
+        row.is_baseline = all(as_text(row.cell.get(f)) == as_text(v) for f, v in wanted.items())
+    bases = [row for row in rows if row.is_baseline]
+    for row in rows:
+        if row.is_baseline:
+            row.baseline = None
+        else:
+            same_rest = [base for base in bases if base.cell == {**row.cell, **wanted}]
+            candidates = same_rest or (bases if len(bases) == 1 else [])
+            row.baseline = candidates[0] if candidates else None
+        reference = row if row.is_baseline else row.baseline
+        if reference is not None:
+            good = reference.usable[reference.usable["outcome"] == "ok"]["val_loss"]
+            row.degraded_above = degraded_above([float(v) for v in good.dropna()])
+        if row.baseline is not None:
+            row.difference = paired_difference(row.by_seed, row.baseline.by_seed)
+    for row, p in zip(
+        rows, holm([row.difference.p if row.difference else None for row in rows]), strict=True
+    ):
+        row.p_holm = p

@@ -1,0 +1,106 @@
+"""Which run belongs to which cell of an experiment's grid."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pandas as pd
+
+from normlab.errors import UserError
+from normlab.experiment.schema import Experiment, Value
+from normlab.report.fairness import varying_keys
+from normlab.report.runs import NAMED_GROUPS, as_text
+
+Cell = dict[str, Value]
+
+
+def cells(experiment: Experiment) -> list[Cell]:
+    """The grid written out, in the order of the file: a union of products."""
+    written: list[Cell] = []
+    for product in experiment.grid:
+        for values in itertools.product(*product.values()):
+            cell = dict(zip(product, values, strict=True))
+            if cell not in written:
+                written.append(cell)
+    return written
+
+
+def all_seeds(experiment: Experiment) -> list[int]:
+    """The reported seeds and those that only choose the tuned value."""
+    return list(dict.fromkeys([*experiment.seeds, *experiment.tune_seeds]))
+
+
+def runs_of_cells(frame: pd.DataFrame, experiment: Experiment) -> list[tuple[Cell, pd.DataFrame]]:
+    """Each cell with its runs, of the experiment's seeds.
+
+    A run that fits two cells belongs to the one that says more:
+    ``{placement: hybrid, placement.attn.v: null}`` before ``{placement: hybrid}``.
+    """
+    written = cells(experiment)
+    seeded = frame[frame["seed"].isin(all_seeds(experiment))] if "seed" in frame else frame.iloc[:0]
+    members: dict[int, list[Any]] = {index: [] for index in range(len(written))}
+    for label, run in seeded.iterrows():
+        fitting = [index for index, cell in enumerate(written) if _fits(run, cell)]
+        detail = max((len(written[index]) for index in fitting), default=0)
+        for index in fitting:
+            if len(written[index]) == detail:
+                members[index].append(label)
+    return [(cell, seeded.loc[members[index]]) for index, cell in enumerate(written)]
+
+
+def implied_experiment(frame: pd.DataFrame, name: str) -> Experiment:
+    """The experiment that runs made without a file amount to: whatever varies, seeds apart, is a factor."""
+    frame = frame[frame["status"] != "corrupt"]
+    if frame.empty:
+        raise UserError(
+            f"every run of '{name}' is damaged; run it again, in another folder or after deleting it"
+        )
+    factors: list[str] = [group for group in NAMED_GROUPS if frame[group].nunique() > 1]
+    if frame["init_asked"].nunique() > 1:
+        factors.append("init")
+    for key in varying_keys(frame):
+        within = [factor for factor in factors if factor in NAMED_GROUPS and key.startswith(factor + ".")]
+        explained = within or (["placement"] if key == "init" and "placement" in factors else [])
+        texts = frame[key].map(as_text)
+        if not explained or (key != "init" and (texts.groupby(frame[explained[0]]).nunique() > 1).any()):
+            factors.append(key)
+    factors = list(dict.fromkeys(factors)) or ["placement"]
+    baseline_first = frame.sort_values("placement", key=lambda names: names != "pre", kind="stable")
+    combinations = baseline_first[factors].drop_duplicates().to_dict("records")
+    return Experiment(
+        name=name,
+        question="",
+        grid=[{str(key): [_plain(value)] for key, value in cell.items()} for cell in combinations],
+        seeds=sorted({int(seed) for seed in frame["seed"]}),
+        baseline={"placement": "pre"} if "placement" in factors and "pre" in set(frame["placement"]) else {},
+        tune="optim.lr" if "optim.lr" in factors and len(factors) > 1 else None,
+        figures=["loss_curves", "gradient_depth", "residual_depth", "lr_sensitivity"],
+    )
+
+
+def _fits(run: pd.Series, cell: Cell) -> bool:
+    return all(_same(_value_in(run, factor, value), value) for factor, value in cell.items())
+
+
+def _value_in(run: pd.Series, factor: str, wanted: Value) -> Any:
+    if factor == "init" and wanted == "recipe":  # asked for by name or not, the recipe is what was used
+        return "recipe" if run["init"] == run["placement.init"] else run["init"]
+    return run.get(factor)
+
+
+def _same(found: Any, wanted: Value) -> bool:
+    """YAML reads 1e-3 as a word; a run's frame has it as a number, and a missing slot as NaN."""
+    if isinstance(wanted, (str, int, float)) and not isinstance(wanted, bool):
+        try:
+            return float(found) == float(wanted)
+        except (TypeError, ValueError):
+            pass
+    return as_text(found).replace(" ", "") == as_text(wanted).replace(" ", "")
+
+
+def _plain(value: Any) -> Value:
+    """A frame's value as a grid would write it."""
+    if value is None or value != value:
+        return None
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,84 @@
+"""The report of an experiment: ``results/<name>/`` with its tables, figures and where they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from normlab.config.paths import find_yaml
+from normlab.errors import UserError
+from normlab.experiment.schema import Experiment, load_experiment
+from normlab.files import unwritable, write_atomic, write_json
+from normlab.report.comparison import Comparison, compare
+from normlab.report.figure import NothingToDraw, build_figure, save_figure
+from normlab.report.grid import implied_experiment
+from normlab.report.provenance import provenance
+from normlab.report.render import to_csv, to_latex, to_markdown, to_terminal
+from normlab.report.runs import load_runs
+from normlab.report.table import Table, table
+
+_TERMINAL_WIDTH = 130  # where the output is no terminal (a log, a pipe) and cannot be asked
+
+
+def write_report(experiment: str, runs_dir: str | Path = "runs", results_dir: str | Path = "results") -> Path:
+    """Read ``runs_dir/<name>``, write ``results_dir/<name>``, print the tables; returns the folder written.
+
+    ``experiment``: a name, a path, or the name of a folder of runs that were made without an experiment file.
+    The same runs give the same bytes. Raises UserError where there is nothing to report, UnfairComparison
+    where runs differ in something that the experiment does not declare.
+    """
+    runs_dir, results_dir = Path(runs_dir), Path(results_dir)
+    declared, source = _experiment(experiment, runs_dir)
+    name = declared.name if declared else experiment
+    frame = load_runs(runs_dir / name)
+    comparison = compare(frame, declared or implied_experiment(frame, name))
+    out = results_dir / name
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(out, error) from None
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_TERMINAL_WIDTH)
+    if comparison.missing:
+        console.print(
+            f"{comparison.n_done} of {comparison.n_cells} runs have ended; this is what there is so far."
+        )
+    for table_name in comparison.experiment.tables:
+        _write_table(table.get(table_name)(comparison), out, console)
+    figures = {figure: _draw(comparison, figure, out, console) for figure in comparison.experiment.figures}
+    command = f"normlab report {experiment if declared is None or source is None else name}"
+    write_json(out / "provenance.json", provenance(comparison, source, command, runs_dir, figures))
+    console.print(f"written to {out}", soft_wrap=True)
+    return out
+
+
+def _experiment(name_or_path: str, runs_dir: Path) -> tuple[Experiment | None, Path | None]:
+    """The experiment and its file; nothing where only runs exist."""
+    try:
+        source = find_yaml(name_or_path, "experiments")
+    except UserError:
+        if name_or_path in [path.name for path in runs_dir.glob("[A-Za-z0-9]*/")]:
+            return None, None
+        raise
+    return load_experiment(str(source)), source
+
+
+def _write_table(made: Table, out: Path, console: Console) -> None:
+    stem = "table" if made.name == "main" else f"table_{made.name}"
+    for suffix, text in (("md", to_markdown(made)), ("tex", to_latex(made)), ("csv", to_csv(made))):
+        write_atomic(out / f"{stem}.{suffix}", text)
+    console.print(to_terminal(made))
+    for note in made.notes:
+        console.print(f"- {note}", style="dim", markup=False, highlight=False)
+
+
+def _draw(comparison: Comparison, name: str, out: Path, console: Console) -> str:
+    try:
+        drawn = build_figure(comparison, name)
+    except NothingToDraw as reason:
+        console.print(f"figure {name} left out: {reason}", markup=False, soft_wrap=True)
+        return f"left out: {reason}"
+    save_figure(drawn, out / "figures" / name)
+    return "drawn"

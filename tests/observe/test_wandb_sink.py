@@ -1,0 +1,278 @@
+"""What reaches wandb from a process of its own, by wandb's own reader or by a stand-in for its server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import mirrored_run
+import pytest
+from mirrored_run import a_config
+from wandb_stand_in import StandIn
+
+from normlab.config.identity import run_id, run_name, treatment_hash
+from normlab.config.schema import Config
+from normlab.errors import UserError
+from normlab.observe.wandb_mode import resolve_mode
+from normlab.observe.wandb_sink import flat_summary
+
+HERE = Path(__file__).parent
+ID = run_id(a_config("auto"))
+KEY = "0" * 40
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """An environment in which nobody is logged in and no proxy is set."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and "proxy" not in k.lower()}
+    source = str(HERE.parents[1] / "src")
+    home = tmp_path / "home"
+    home.mkdir()
+    return {**kept, "HOME": str(home), "NETRC": str(home / "netrc"), "PYTHONPATH": source}
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    with StandIn() as server:
+        yield server
+
+
+def run(
+    env: dict[str, str], folder: Path, first: int, last: int, mode: str = "auto"
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HERE / "mirrored_run.py"), str(folder), str(first), str(last), mode]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, cwd=folder.parent)
+
+
+def records(folder: Path) -> list[list[dict[str, Any]]]:
+    """The records of every offline piece in order, by ``wandb leet inspect``."""
+    pieces = []
+    for file in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        pieces.append([json.loads(line) for line in text.splitlines()])
+    return pieces
+
+
+def expected_history(first: int, last: int) -> list[dict[str, Any]]:
+    """What is to arrive, in wandb's names, without null values."""
+    history: list[dict[str, Any]] = []
+    for step in range(first, last + 1):
+        train, *validation = mirrored_run.rows_of(step)
+        history.append({("step" if k == "step" else f"train/{k}"): v for k, v in train.items()})
+        history += [{"step": step, "val/loss": row["val_loss"]} for row in validation]
+    probes = {
+        "layers/grad_norm/01": 0.5,
+        "layers/attn.rms_out/01": 1.0,
+        "layers/attn.rms_out/02": 2.0,
+        "grad_norm_group/attn.q": 3.0,
+    }
+    return [*history, {"step": last, **probes}]
+
+
+def ours(row: dict[str, Any]) -> dict[str, Any]:
+    """A history row without the keys that wandb adds."""
+    return {key: value for key, value in row.items() if not key.startswith("_")}
+
+
+def start(env: dict[str, str], folder: Path, last: int, kill_at: int) -> subprocess.Popen[str]:
+    """A run online that waits at a step."""
+    script = str(HERE / "mirrored_run.py")
+    command = [sys.executable, script, str(folder), "1", str(last), "online", str(kill_at)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=folder.parent
+    )
+
+
+def uploaded_config(config: Config) -> dict[str, Any]:
+    return {**config.model_dump(mode="json", by_alias=True), "treatment_hash": treatment_hash(config)}
+
+
+def without_empty_dicts(value: Any) -> Any:
+    """wandb uploads no empty mapping."""
+    if not isinstance(value, dict):
+        return value
+    return {key: without_empty_dicts(entry) for key, entry in value.items() if entry != {}}
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_offline_pieces_read_back_by_wandb_and_uploaded_by_the_printed_command(
+    env: dict[str, str], tmp_path: Path, server: StandIn
+) -> None:
+    env["WANDB_BASE_URL"] = server.url
+    folder = tmp_path / "a run"
+    first = run(env, folder, 1, 5)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("mode offline")
+    assert first.stderr.strip() == "wandb: offline (no login: run `wandb login`)"
+    env["WANDB_API_KEY"] = KEY
+    time.sleep(1.1 - time.time() % 1)  # the names of wandb's folders hold seconds
+    hint = run(env, folder, 6, 12, mode="offline").stdout.splitlines()[1]
+    assert server.requests == 0  # offline is offline, and without a login nobody is asked
+    pieces = records(folder)
+    assert len(pieces) == 2
+    check_piece(pieces[0], a_config("auto"), expected_history(1, 5))
+    check_piece(pieces[1], a_config("offline"), expected_history(6, 12))
+
+    assert hint == "wandb sync 'a run'/wandb/offline-run-*"
+    command = f"{shlex.quote(sys.executable)} -m {hint}"
+    subprocess.run(command, shell=True, env=env, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    stored = server.runs.pop(ID)
+    assert server.runs == {}
+    assert [ours(row) for row in stored.history] == expected_history(1, 5) + expected_history(6, 12)
+
+
+def check_piece(piece: list[dict[str, Any]], config: Config, history: list[dict[str, Any]]) -> None:
+    """The records of one offline piece say who the run is and hold every row."""
+    assert [ours(record["history"]["item"]) for record in piece if record["type"] == "history"] == history
+    stored = next(record["run"] for record in piece if record["type"] == "run")
+    assert stored["run_id"] == ID == f"mirror-{treatment_hash(config)}-s3"
+    assert stored["run_group"] == f"mirror/{run_name(config)}"
+    assert stored["project"] == "normlab"
+    assert stored["display_name"] == "hybrid lr0.003 s3"
+    assert stored["tags"] == ["mirror", "hybrid", "rmsnorm", "nano", "stdlib", "cpu", "mine"]
+    assert ours(stored["config"]["update"]) == uploaded_config(config)
+    metrics = [record["metric"] for record in piece if record["type"] == "metric"]
+    assert [m["step_metric"] for m in metrics if m.get("glob_name") == "*"] == ["step"]
+    assert {m["name"]: m["summary"] for m in metrics if "summary" in m} == {
+        "train/grad_norm": {"max": True},
+        "val/loss": {"min": True},
+    }
+    summary: dict[str, Any] = {}
+    for record in piece:
+        summary |= record["summary"]["update"] if record["type"] == "summary" else {}
+    assert flat_summary(mirrored_run.SUMMARY).items() <= summary.items()
+    assert piece[-1]["exit"] == {"exit_code": 0}
+
+
+def test_online_run_cut_and_resumed_reaches_the_server(
+    env: dict[str, str], tmp_path: Path, server: StandIn
+) -> None:
+    env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    done = run(env, tmp_path / "run", 1, 7)
+    assert done.returncode == 0, done.stderr
+    assert "mode online" in done.stdout and done.stderr == ""
+    # The continuation repeats steps 6 and 7, as after a checkpoint at step 5.
+    done = run(env, tmp_path / "run", 6, 10)
+    assert done.returncode == 0, done.stderr
+    stored = server.runs.pop(ID)
+    assert server.runs == {} and server.unknown == []
+    assert [ours(row) for row in stored.history] == expected_history(1, 7) + expected_history(8, 10)
+    config = a_config("auto")
+    assert stored.config == without_empty_dicts(uploaded_config(config))
+    assert stored.fields["groupName"] == f"mirror/{run_name(config)}"
+    assert stored.fields["displayName"] == "hybrid lr0.003 s3"
+    assert stored.fields["tags"] == ["mirror", "hybrid", "rmsnorm", "nano", "stdlib", "cpu", "mine"]
+    assert flat_summary(mirrored_run.SUMMARY).items() <= stored.summary.items()
+    assert stored.summary["val/loss"] == {"min": 0.5}
+    assert stored.summary["train/grad_norm"] == {"max": 5}
+    assert stored.exit_code == 0
+
+
+def test_a_run_that_begins_anew_leaves_no_row_out(
+    env: dict[str, str], tmp_path: Path, server: StandIn
+) -> None:
+    env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    run(env, tmp_path / "run", 1, 7)
+    assert run(env, tmp_path / "run", 1, 3).returncode == 0
+    stored = server.runs.pop(ID)
+    assert server.runs == {}
+    # What becomes of the older rows is the server's part; here they stay.
+    assert [ours(row) for row in stored.history[-4:]] == expected_history(1, 3)
+
+
+def test_login_but_no_server_is_offline_under_auto(env: dict[str, str], tmp_path: Path) -> None:
+    env |= {"WANDB_BASE_URL": f"http://127.0.0.1:{closed_port()}", "WANDB_API_KEY": KEY}
+    done = run(env, tmp_path / "run", 1, 3)
+    assert done.returncode == 0, done.stderr
+    assert "mode offline" in done.stdout and "went on to the end" in done.stdout
+    assert "no answer from http://127.0.0.1" in done.stderr
+
+
+def test_online_without_login_is_one_line_before_training(env: dict[str, str], tmp_path: Path) -> None:
+    done = run(env, tmp_path / "run", 1, 3, mode="online")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.strip() == "error: wandb=online: no login: run `wandb login`, or use wandb=offline"
+
+
+def test_a_server_that_dies_does_not_stop_the_run(
+    env: dict[str, str], tmp_path: Path, server: StandIn
+) -> None:
+    env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    process = start(env, tmp_path / "run", last=400, kill_at=200)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "mode online"
+    assert process.stdout.readline().strip() == "waiting"
+    server.die()
+    output, errors = process.communicate("go\n", timeout=60)
+    assert process.returncode == 0
+    assert "went on to the end" in output
+    assert errors.count("the run goes on without wandb") == 1, errors
+    assert "wandb sync --include-online run/wandb/run-*" in errors
+
+
+@pytest.fixture
+def refusing_url() -> Iterator[str]:
+    """A server that is up but accepts no key."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def refuse(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.send_response(401)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = refuse
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_key_that_is_refused(env: dict[str, str], tmp_path: Path, refusing_url: str) -> None:
+    env |= {"WANDB_BASE_URL": refusing_url, "WANDB_API_KEY": KEY}
+    done = run(env, tmp_path / "run", 1, 3)
+    assert done.returncode == 0, done.stderr
+    assert "mode offline" in done.stdout and "mirrored offline" in done.stderr
+    done = run(env, tmp_path / "run", 1, 3, mode="online")
+    assert done.returncode == 2
+    assert "error: wandb=online: " in done.stderr and "wandb login" in done.stderr
+
+
+def test_mode_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert resolve_mode("auto") == "disabled"
+    assert resolve_mode("offline") == "offline"
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    assert resolve_mode("auto") == "offline"
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(UserError, match="did you mean 'offline'"):
+        resolve_mode("auto")
+
+
+def test_disabled_leaves_no_trace(env: dict[str, str], tmp_path: Path) -> None:
+    env["WANDB_MODE"] = "disabled"
+    done = run(env, tmp_path / "run", 1, 3)
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("disabled", "", 0)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,176 @@
+"""A run's life: the folder it leaves, exact resume after a cut anywhere, a divergence as a result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import normlab
+from normlab.config.identity import run_dir
+from normlab.config.schema import Config
+from normlab.errors import UserError
+
+
+def rows(config: Config, name: str = "metrics.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (run_dir(config) / name).read_text().splitlines()]
+
+
+def test_the_folder_is_the_contract(tiny):
+    config = normlab.compose(tiny("placement=hybrid"))
+    summary = normlab.train(config)
+    folder = run_dir(config)
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.yaml", "metrics.jsonl", "probes.jsonl", "summary.json", "env.json", "checkpoints",
+    }  # fmt: skip
+    assert Config.model_validate(yaml.safe_load((folder / "config.yaml").read_text())) == config
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert (summary["status"], summary["steps"], summary["tokens"]) == ("done", 20, 20 * 4 * 64)
+    assert [row["step"] for row in rows(config) if "loss" in row] == list(range(1, 21))
+    assert [row["step"] for row in rows(config) if "val_loss" in row] == [0, 10, 20]
+    assert summary["final"]["val_loss"] == rows(config)[-1]["val_loss"] < summary["init_loss"]
+    assert summary["final"]["train_loss"] == pytest.approx(
+        sum(row["loss"] for row in rows(config) if row.get("step", 0) > 10 and "loss" in row) / 10
+    )
+
+
+def test_probes_have_a_value_per_layer(tiny):
+    config = normlab.compose(tiny("placement=hybrid"))
+    normlab.train(config)
+    probes = {row.pop("step"): row for row in rows(config, "probes.jsonl")}
+    assert list(probes) == [0, 1, 10, 20]
+    assert "grad_norm" not in probes[0]
+    for name in ("grad_norm", "update_ratio", "attn.rms_in", "attn.rms_branch", "attn.rms_sum", "attn.rms_out",
+                 "ffn.rms_in", "ffn.rms_branch", "ffn.rms_sum", "ffn.rms_out", "attn.max_logit", "attn.entropy",
+                 "attn.entropy_ratio"):  # fmt: skip
+        assert len(probes[10][name]) == 2, name
+        assert all(value == value for value in probes[10][name])
+    assert probes[1]["attn.rms_out"] == pytest.approx([1.0, 1.0], rel=0.05)  # a post-norm with gain near 1
+    # The blocks' and the kinds' gradients add up to the whole, which the training step measured by itself.
+    whole = next(row["grad_norm"] for row in rows(config) if row["step"] == 10 and "loss" in row)
+    assert sum(g**2 for g in probes[10]["grad_norm_group"].values()) ** 0.5 == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_finished_run_does_nothing(tiny, capsys):
+    config = normlab.compose(tiny())
+    first = normlab.train(config)
+    written = (run_dir(config) / "metrics.jsonl").stat().st_mtime_ns
+    assert normlab.train(config) == first
+    assert (run_dir(config) / "metrics.jsonl").stat().st_mtime_ns == written
+    assert "done already" in capsys.readouterr().out
+
+
+def test_observing_changes_no_number(tiny):
+    quiet = normlab.compose(tiny("experiment=quiet", "observe.probe_every=1000", "observe.probe_at=[]"))
+    nosy = normlab.compose(
+        tiny("experiment=nosy", "observe.probe_every=1", "observe.flush_every=3", "checkpoint.every=7")
+    )
+    for config in (quiet, nosy):
+        normlab.train(config)
+    assert rows(quiet) == rows(nosy)
+
+
+def test_gradient_accumulation_is_the_same_step(tiny):
+    whole, parts = (
+        normlab.compose(tiny(f"train.micro_batch_size={size}", "train.precision=fp32")) for size in (4, 1)
+    )
+    losses = []
+    for config in (whole, parts):
+        normlab.train(config)
+        losses.append(torch.tensor([row["loss"] for row in rows(config) if "loss" in row]))
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
+
+
+LAUNCH = "import sys, normlab; normlab.train(normlab.compose(sys.argv[1:]))"
+
+
+def start(overrides: list[str]) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", LAUNCH, *overrides], env=environment, stdout=subprocess.DEVNULL)
+
+
+def wait_for_step(path: Path, step: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if path.exists() and f'"step": {step},' in path.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{path} never reached step {step}")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_cut_run_continues_to_the_same_numbers(tiny, how):
+    long = ["train.steps=300", "checkpoint.every=20", "observe.flush_every=5", "eval.every=50", "placement=hybrid"]
+    whole = normlab.compose(tiny("experiment=whole", *long))
+    normlab.train(whole)
+    overrides = tiny("experiment=cut", *long)
+    cut = normlab.compose(overrides)
+    process = start(overrides)
+    wait_for_step(run_dir(cut) / "metrics.jsonl", 60)
+    process.send_signal(how)
+    process.wait(30)
+    status = json.loads((run_dir(cut) / "summary.json").read_text())["status"]
+    assert status == {signal.SIGKILL: "running", signal.SIGTERM: "interrupted"}[how]
+    assert normlab.train(cut)["status"] == "done"
+    assert rows(cut) == rows(whole)
+    assert rows(cut, "probes.jsonl") == rows(whole, "probes.jsonl")
+    a, b = (
+        torch.load(run_dir(config) / "checkpoints" / "step_0000300.pt", weights_only=True) for config in (whole, cut)
+    )
+    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny, capsys):
+    config = normlab.compose(tiny("checkpoint.every=5"))
+    whole = normlab.train(config)
+    folder = run_dir(config)
+    newest = folder / "checkpoints" / "step_0000020.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    (folder / "summary.json").write_text(json.dumps({**whole, "status": "interrupted"}))
+    again = normlab.train(config)
+    assert "is damaged; going back" in capsys.readouterr().out
+    assert again["final"] == whole["final"]
+
+
+def test_divergence_is_a_result(tiny):
+    config = normlab.compose(
+        tiny("placement=none", "optim.lr=1e6", "optim.grad_clip=null", "optim.warmup_steps=0")
+    )
+    summary = normlab.train(config)
+    assert summary["status"] == "diverged"
+    assert summary["outcome"] == "nan"
+    assert summary["final"]["val_loss"] is None
+    last = [row for row in rows(config) if "loss" in row][-1]
+    assert last["step"] == summary["diverged_step"] and (last["loss"] is None or last["grad_norm"] is None)
+    assert normlab.train(config) == summary  # final, as any other result
+
+
+def test_data_that_changed_under_a_cut_run_is_refused(tiny, corpus):
+    overrides = tiny("checkpoint.every=5")
+    config = normlab.compose(overrides)
+    summary = normlab.train(config)
+    folder = run_dir(config)
+    (folder / "summary.json").write_text(
+        json.dumps({**summary, "status": "interrupted", "data": {**summary["data"], "fingerprint": "another"}})
+    )
+    with pytest.raises(UserError, match="the data changed since"):
+        normlab.train(config)
+
+
+def test_a_failure_marks_the_run(tiny):
+    config = normlab.compose(tiny("train.seq_len=128", "train.device=cpu"))
+    run_dir(config).mkdir(parents=True)
+    (run_dir(config) / "checkpoints").write_text("in the way of the folder")
+    with pytest.raises(Exception):  # noqa: B017
+        normlab.train(config)
+    assert json.loads((run_dir(config) / "summary.json").read_text())["status"] == "failed"

@@ -1,0 +1,79 @@
+"""The training step: its loss, its clipping, z-loss, and that watching it compiles nothing anew."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from normlab import build_model, compose
+from normlab.observe.activations import probe_activations
+from normlab.observe.gradients import ParameterMap, StepProbe
+from normlab.train.hardware import Hardware
+from normlab.train.optim import build_optimizer
+from normlab.train.step import TrainingStep, objective
+
+TOKENS = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(0))
+
+
+def made(*overrides: str, compiled: bool = False, grad_clip: float | None = 1.0):
+    config = compose(["model=nano", "model.vocab_size=64", *overrides])
+    model = build_model(config)
+    hardware = Hardware(torch.device("cpu"), False, compiled)
+    return model, TrainingStep(model, build_optimizer(model, config.optim), hardware, 0.0, grad_clip, 4)
+
+
+def test_first_loss_and_norm_are_those_of_the_initial_network():
+    model, step = made()
+    loss = model(TOKENS[:, :-1], TOKENS[:, 1:])
+    grads = torch.autograd.grad(loss, list(model.parameters()))
+    norm = torch.sqrt(sum(g.square().sum() for g in grads))
+    torch.testing.assert_close(step(TOKENS, 1e-3), torch.stack((loss.detach(), norm)))
+
+
+def test_clipping_bounds_the_update_but_not_the_reported_norm():
+    _, free = made(grad_clip=None)
+    _, clipped = made(grad_clip=1e-6)
+    torch.testing.assert_close(free(TOKENS, 1e-3)[1], clipped(TOKENS, 1e-3)[1])
+
+
+def test_z_loss_penalises_log_z_and_is_not_in_the_reported_loss():
+    model, _ = made()
+    plain, loss = objective(model, 0.0)(TOKENS[:, :-1], TOKENS[:, 1:])
+    penalised, reported = objective(model, 0.1)(TOKENS[:, :-1], TOKENS[:, 1:])
+    log_z = model(TOKENS[:, :-1]).logsumexp(-1)
+    torch.testing.assert_close(penalised - plain, 0.1 * log_z.square().mean())
+    torch.testing.assert_close(reported, loss)
+
+
+def test_step_probe_measures_the_step():
+    model, step = made()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    probe = StepProbe(ParameterMap(model, 2))
+    norm = step(TOKENS, 1e-2, probe)[1].item()
+    read = probe.read()
+    assert sum(value**2 for value in read["grad_norm_group"].values()) == pytest.approx(norm**2, rel=1e-5)
+    for layer in range(2):
+        names = [name for name in before if name.startswith(f"blocks.{layer}.")]
+        moved = sum((dict(model.named_parameters())[n] - before[n]).square().sum().item() for n in names)
+        size = sum(before[n].square().sum().item() for n in names)
+        assert read["update_ratio"][layer] == pytest.approx((moved / size) ** 0.5, rel=1e-4)
+
+
+def test_probing_neither_recompiles_nor_moves_a_random_number():
+    model, step = made(compiled=True)
+    parameters = ParameterMap(model, 2)
+    step.warm_up(TOKENS)
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    state = torch.get_rng_state()
+    for _ in range(3):
+        step(TOKENS, 1e-3, StepProbe(parameters))
+        probe_activations(model, TOKENS)
+        step(TOKENS, 1e-3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled > 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_compiled_step_has_no_graph_break():
+    model, _ = made("placement=hybrid_star")
+    explanation = torch._dynamo.explain(objective(model, 0.0))(TOKENS[:, :-1], TOKENS[:, 1:])
+    assert explanation.graph_count == 1 and explanation.graph_break_count == 0
