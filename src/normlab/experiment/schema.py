@@ -5,7 +5,8 @@
     grid: {placement: [pre, hybrid], optim.lr: [1e-3, 3e-3]}   # the product; a list of mappings is their union
     seeds: [0, 1, 2]
     baseline: {placement: pre}
-    tune: optim.lr                                  # each row of a table at its own best value
+    tune: optim.lr                                  # each row of a table at its own best value,
+    tune_seeds: [9]                                 # which these seeds choose and the others report
     tables: [main]
     figures: [loss_curves, gradient_depth]
 """
@@ -45,7 +46,7 @@ class Experiment(Strict):
     seeds: list[int] = Field([0], min_length=1)
     baseline: dict[str, Value] = {}  # which cells the others are compared with, by factor
     tune: str | None = None  # a factor of the grid of which each row takes its own best value
-    tune_seeds: list[int] = []  # seeds that choose that value and are not reported; empty: the reported ones
+    tune_seeds: list[int] = []  # seeds that try every value, choose and are not reported; empty: the reported ones do
     metric: str = "val_loss"
     tables: list[str] = ["main"]
     figures: list[str] = []
@@ -61,6 +62,8 @@ class Experiment(Strict):
         for factor in [*self.baseline, *([self.tune] if self.tune else [])]:
             if factor not in self.factors:
                 raise ValueError(f"'{factor}' is no factor of the grid; its factors are {', '.join(self.factors)}")
+        if self.tune_seeds and not self.tune:
+            raise ValueError("tune_seeds choose the value of a factor: name it, for example `tune: optim.lr`")
         if "seed" in self.factors:
             raise ValueError("seeds stand under `seeds`, not in the grid: they are replicates, not a factor")
         return self

@@ -42,12 +42,14 @@ class Attend(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, T, H, d_head), (B, T, H_kv, d_head) twice -> (B, T, H, d_head)."""
-        dtype = q.dtype
-        if dtype == torch.bfloat16 and q.device.type == "cpu" and q.size(1) <= _SHORT:
-            q, k, v = q.float(), k.float(), v.float()
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=k.size(1) != q.size(1))
-        return y.transpose(1, 2).to(dtype)
+        grouped = k.size(1) != q.size(1)
+        if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.size(2) <= _SHORT:
+            with torch.autocast("cpu", enabled=False):  # which would turn them back
+                y = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True, enable_gqa=grouped)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+        return y.transpose(1, 2).to(v.dtype)
 
 
 class Attention(nn.Module):

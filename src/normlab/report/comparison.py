@@ -12,8 +12,9 @@ import pandas as pd
 
 from normlab.errors import UserError, nearest
 from normlab.experiment.schema import Experiment, Value
+from normlab.experiment.tuning import best_value
 from normlab.report import fairness
-from normlab.report.grid import Cell, all_seeds, cells, runs_of_cells
+from normlab.report.grid import Cell, all_seeds, runs_of_cells
 from normlab.report.labels import METRICS, row_label
 from normlab.report.row import ENDED, Row, usable
 from normlab.report.runs import as_text, load_metrics, load_probes
@@ -82,16 +83,26 @@ def compare(frame: pd.DataFrame, experiment: Experiment) -> Comparison:
     fairness.check(used, experiment.factors)
     rows = _rows(placed, experiment, reported)
     _attach_baselines(rows, experiment)
-    missing = [
-        Missing(row_label(cell), seed, _state(runs, seed))
+    asked = [
+        (cell, runs, seed)
         for cell, runs in placed
         for seed in all_seeds(experiment)
+        if seed in experiment.tune_seeds or not experiment.tune_seeds or _is_chosen(cell, rows, experiment)
+    ]
+    missing = [
+        Missing(row_label(cell), seed, _state(runs, seed))
+        for cell, runs, seed in asked
         if not (runs["status"].isin(ENDED) & (runs["seed"] == seed)).any()
     ]
-    n_cells = len(cells(experiment)) * len(all_seeds(experiment))
     return Comparison(
-        experiment, rows, used, missing, n_cells, n_outside=int(frame["treatment"].notna().sum()) - len(used)
+        experiment, rows, used, missing, len(asked), n_outside=int(frame["treatment"].notna().sum()) - len(used)
     )
+
+
+def _is_chosen(cell: Cell, rows: list[Row], experiment: Experiment) -> bool:
+    """Whether the reported seeds run in this cell: it has its row's chosen value of the tuned factor."""
+    rest = {factor: value for factor, value in cell.items() if factor != experiment.tune}
+    return any(row.cell == rest and row.tuned == cell.get(experiment.tune or "") for row in rows)
 
 
 def _once(frame: pd.DataFrame) -> pd.DataFrame:
@@ -121,13 +132,9 @@ def _rows(placed: list[tuple[Cell, pd.DataFrame]], experiment: Experiment, repor
 def _row(
     key: Cell, values: list[tuple[Value, pd.DataFrame]], experiment: Experiment, reported: list[int]
 ) -> Row:
-    chosen = 0
-    judged = [
-        (*_score(runs[runs["seed"].isin(experiment.tune_seeds or reported)], experiment.metric), index)
-        for index, (_, runs) in enumerate(values)
-    ]
-    if len(values) > 1:
-        chosen = min(judged)[-1]
+    judges = experiment.tune_seeds or reported
+    judged = {i: _results(runs[runs["seed"].isin(judges)], experiment.metric) for i, (_, runs) in enumerate(values)}
+    chosen = best_value(judged) or 0
     value, runs = values[chosen]
     sweep = pd.concat([runs for _, runs in values])
     ordered = sorted(range(len(values)), key=lambda i: _as_number(values[i][0]))
@@ -136,13 +143,11 @@ def _row(
     return Row(key, shown, sweep, experiment.metric, tuned=value, at_edge=at_edge)
 
 
-def _score(runs: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """Smaller is better: first the share of ended runs that were lost, then the mean of the others."""
+def _results(runs: pd.DataFrame, metric: str) -> list[float | None]:
+    """The final metric of each ended run; None for one that was lost."""
     ended = runs[runs["status"].isin(ENDED)]
-    if ended.empty:
-        return 2.0, 0.0  # not yet tried: behind a value at which every run was lost
     good = usable(ended, metric)
-    return 1 - len(good) / len(ended), float(good[metric].mean()) if len(good) else 0.0
+    return [float(good.loc[label, metric]) if label in good.index else None for label in ended.index]
 
 
 def _as_number(value: Value) -> float:

@@ -8,13 +8,13 @@ from functools import cached_property
 import pandas as pd
 
 from normlab.experiment.schema import Value
+from normlab.experiment.tuning import LOST
 from normlab.report.grid import Cell
 from normlab.report.labels import row_label
 from normlab.report.runs import as_text
 from normlab.report.statistics import Estimate, estimate
 
 ENDED = ("done", "diverged")  # a run in any other state has no result yet
-LOST = ("nan", "exploded")  # outcomes whose final loss is never averaged
 
 
 @dataclass

@@ -10,7 +10,8 @@ from normlab.config.schema import OptimConfig
 
 def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
     """Fused AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) in two groups: decayed, not decayed."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             (decayed if _decays(module, parameter, optim) else free).append(parameter)

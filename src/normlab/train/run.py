@@ -11,7 +11,7 @@ from normlab.config.schema import Config
 from normlab.data import Prepared, prepare
 from normlab.model.gpt import GPT, count_parameters
 from normlab.observe.outcome import classify
-from normlab.observe.sinks import DiskSink, read_rows, truncate_after
+from normlab.observe.sinks import DiskSink, Sink, read_rows, truncate_after
 from normlab.observe.spikes import clip_rate, startup_overshoot, summarize_spikes
 from normlab.observe.wandb_sink import WandbSink, open_wandb
 from normlab.train.console import TrainingView
@@ -64,7 +64,7 @@ def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
     folder.write_summary(base)
     mirror = open_wandb(config, folder.path, resumed=loop.start > 0)
     disk = DiskSink(folder.path)
-    mirrors = [mirror] if mirror else []
+    mirrors: list[Sink] = [mirror] if mirror else []
     view = TrainingView(f"{config.placement.name} seed {config.seed}", loop.start, config.train.steps)
     exit_code = 1
     summary = base
@@ -77,7 +77,8 @@ def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
         exit_code = 0
     finally:
         view.close()
-        for sink in (disk, *mirrors):
+        disk.finish(summary, exit_code)
+        for sink in mirrors:
             sink.finish(summary, exit_code)
     _say_goodbye(folder, summary, mirror)
     return summary
@@ -90,7 +91,7 @@ def _summarise(config: Config, folder: RunFolder, result: Result, data: Prepared
     validations = [row for row in rows if "val_loss" in row]
     losses = [row["loss"] for row in steps]
     val_losses = [row["val_loss"] for row in validations]
-    init_loss = val_losses[0] if val_losses else None
+    init_loss = val_losses[0]  # step 0 is validated before anything can go wrong
     ended = result.status in FINISHED
     diverged_step = result.diverged_step
     if ended and diverged_step is None and val_losses[-1] is None:
@@ -112,7 +113,7 @@ def _summarise(config: Config, folder: RunFolder, result: Result, data: Prepared
         "best_val_loss": min((loss for loss in val_losses if loss is not None), default=None),
         "init_loss": init_loss,
         "spikes": summarize_spikes(losses, [row["grad_norm"] for row in steps]),
-        "startup_overshoot": startup_overshoot(losses, init_loss) if init_loss is not None else None,
+        "startup_overshoot": None if init_loss is None else startup_overshoot(losses, init_loss),
         "clip_rate": clip_rate([row["clipped"] for row in steps]) if steps else None,
         "tokens": result.step * config.train.batch_size * config.train.seq_len,
         "tokens_per_s": result.tokens_per_s,

@@ -20,6 +20,7 @@ from normlab.report.style import GREY, looks
 def lr_sensitivity(comparison: Comparison) -> Figure:
     """After Wortsman et al. 2023. Line: mean over finished seeds; dots: seeds; crosses on top: diverged."""
     rows, metric = comparison.shown, comparison.experiment.metric
+    tune_seeds = comparison.experiment.tune_seeds
     swept = sorted({float(lr) for row in rows for lr in row.sweep["optim.lr"]})
     if comparison.experiment.tune != "optim.lr" or len(swept) < 2:
         raise NothingToDraw("the learning rate was not swept (an experiment does so with `tune: optim.lr`)")
@@ -28,7 +29,9 @@ def lr_sensitivity(comparison: Comparison) -> Figure:
     lost: list[tuple[float, str]] = []
     for row, look in zip(rows, looks(rows), strict=True):
         good = usable(row.sweep, metric)
-        means = good.groupby("optim.lr")[metric].mean()
+        # Where seeds of their own chose the LR, they alone were run at every value.
+        judges = good[good["seed"].isin(tune_seeds)] if tune_seeds else good
+        means = judges.groupby("optim.lr")[metric].mean()
         axis.plot(means.index, means, color=look.colour, linestyle=look.stroke)
         axis.plot(
             good["optim.lr"], good[metric], "o", color=look.colour, markersize=3, alpha=0.6, markeredgewidth=0
@@ -60,14 +63,15 @@ def lr_sensitivity(comparison: Comparison) -> Figure:
             markersize=8,
             markerfacecolor="none",
             linestyle="",
-            label="best, in the table",
+            label="chosen: mean in the table",
         )
     ]
     if lost:
         _crosses(axis, lost)
         extra.append(Line2D([], [], color=GREY, marker="x", linestyle="", label="diverged"))
     legend_right(drawn, rows, looks(rows), extra)
-    title(drawn, "Sensitivity to the learning rate", "Line: mean over the seeds that finished; dots: seeds.")
+    line = f"tuning seed {', '.join(map(str, tune_seeds))}" if tune_seeds else "mean over the seeds that finished"
+    title(drawn, "Sensitivity to the learning rate", f"Line: {line}; dots: seeds.")
     return drawn
 
 

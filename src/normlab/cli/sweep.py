@@ -1,0 +1,63 @@
+"""``normlab sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from normlab.cli.arguments import Arguments
+from normlab.errors import UserError
+
+HELP = """\
+normlab sweep [EXPERIMENT] [KEY=VALUE ...]     many runs, side by side on this machine
+
+  normlab sweep quickstart                     the grid of experiments/quickstart.yaml
+  normlab sweep quickstart scale=smoke         the same grid, smaller: what is said here wins
+  normlab sweep quickstart seed=0 --report     one seed of it, and its tables at the end
+  normlab sweep my/grid.yaml launch.jobs=2     a file of your own, two runs at once
+  normlab sweep placement=pre,post,hybrid optim.lr=1e-3,3e-3 seed=range(3) experiment=lr
+
+  launch.jobs=      runs at once (one per GPU, else one per CPU core)
+  launch.threads=1  CPU threads of each
+  --report          write the experiment's report at the end
+  --config-dir DIR  your own groups besides ./configs
+
+A run that is done is skipped, one that was cut goes on, one that fails does not stop the others. Ctrl-C lets
+every run save and leave; the same command goes on. Its output is in runs/<experiment>/.../seed<k>/log.txt.
+"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Exit code 0 when all runs are done, 1 when some failed (they are named), 130 when stopped."""
+    arguments = Arguments(HELP)
+    arguments.add_argument("words", nargs="*")
+    arguments.add_argument("--config-dir")
+    arguments.add_argument("--report", action="store_true")
+    arguments.add_argument("-m", "--multirun", action="store_true")  # what fingers that know Hydra type
+    given = arguments.read(words)
+    names = [word for word in given.words if "=" not in word and not word.startswith("~")]
+    overrides = [word for word in given.words if word not in names]
+    if not given.words:
+        raise UserError(
+            "a sweep needs an experiment or several values: normlab sweep quickstart, or placement=pre,post"
+        )
+    if len(names) > 1:
+        raise UserError(f"one experiment at a time, not {' and '.join(names)}; settings are KEY=VALUE without spaces")
+    if given.report and not names:
+        raise UserError("--report needs an experiment file; after this sweep: normlab report NAME")
+
+    from normlab.cli.hydra_app import run_hydra
+    from normlab.config.compose import user_config_dir
+    from normlab.config.overrides import quoted
+    from normlab.experiment import load_experiment
+
+    chosen = []
+    if names:
+        load_experiment(names[0])  # a mistake in it is found before Hydra starts
+        chosen = [f"hydra.sweeper.experiment={quoted(names[0])}"]
+    with user_config_dir(given.config_dir):
+        code = run_hydra([*chosen, *overrides], sweep=True)
+    if given.report:
+        from normlab.report import write_report
+
+        write_report(names[0])
+    return code

@@ -1,0 +1,177 @@
+"""Runs side by side in slots: one process per run, finished runs skipped, nothing left behind at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Protocol
+
+from normlab.config.compose import chosen_config_dir
+from normlab.config.lock import EXIT_LOCKED, lock_holder
+from normlab.files import unwritable
+from normlab.sweep.job import Job
+from normlab.sweep.process import kill_groups, start
+from normlab.sweep.slots import Slot
+from normlab.sweep.state import FINISHED, last_line, last_metrics, read_state
+
+GRACE = 30.0  # seconds from SIGTERM to SIGKILL: a run writes its checkpoint in between
+_TICK = 0.1  # seconds between looks at the processes
+_LOOK = 1.0  # seconds between looks at the files of a run
+
+
+class View(Protocol):
+    """What shows a sweep while it runs."""
+
+    def show(self, jobs: Sequence[Job]) -> None: ...
+
+    def close(self, jobs: Sequence[Job]) -> None: ...
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGINT or SIGTERM came; ``signum`` says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+def train_command(job: Job) -> list[str]:
+    """What runs one cell: the same command that a person would type."""
+    command = [sys.executable, "-m", "normlab", "train"]
+    if folder := chosen_config_dir():
+        command += ["--config-dir", str(folder)]
+    return [*command, *job.overrides]
+
+
+class Pool:
+    """Runs ``jobs`` in ``slots`` until all have ended; one that fails does not stop the others."""
+
+    def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot], view: View) -> None:
+        self.jobs = list(jobs)
+        self.view = view
+        self._free = list(slots)
+        self._looked = 0.0
+
+    def run(self) -> list[Job]:
+        """The jobs with their final status. Raises Stopped after the runs have been ended and have saved."""
+        with _signals_as_exceptions():
+            try:
+                for job in self.jobs:
+                    self._look_at_folder(job)
+                while any(job.is_open for job in self.jobs):
+                    self._collect()
+                    self._fill_slots()
+                    self._look_at_metrics()
+                    self.view.show(self.jobs)
+                    time.sleep(_TICK)
+            finally:
+                self._stop_all()
+                self.view.close(self.jobs)
+        return self.jobs
+
+    def _look_at_folder(self, job: Job) -> None:
+        """Finished runs are skipped, a run that another process trains is waited for, others are to do."""
+        state = read_state(job.run_dir, job.treatment_hash)
+        job.take(state)
+        if state.pid is not None:
+            job.status = "elsewhere"
+        elif state.status in FINISHED:
+            job.status, job.was_finished = state.status, job.status != "elsewhere"
+        else:
+            job.status = "waiting"
+
+    def _fill_slots(self) -> None:
+        # Runs that are elsewhere come last: by then they may be finished, or dropped by whoever had them.
+        for job in [job for job in self.jobs if job.status == "waiting"]:
+            if not self._free:
+                return
+            self._look_at_folder(job)
+            if job.status == "waiting":
+                self._start(job, self._free.pop(0))
+
+    def _start(self, job: Job, slot: Slot) -> None:
+        try:
+            job.run_dir.mkdir(parents=True, exist_ok=True)
+            job.log_start = job.log.stat().st_size if job.log.exists() else 0
+            job.process = start(train_command(job.in_slot(slot)), job.log, slot.environment)
+        except OSError as error:
+            raise unwritable(job.log, error) from None
+        job.slot, job.status, job.began, job.first_step = slot, "running", time.monotonic(), job.step
+
+    def _collect(self) -> None:
+        for job in self.jobs:
+            if job.process is None or (code := job.process.poll()) is None:
+                continue
+            job.process, job.ended = None, time.monotonic()
+            if job.slot is not None:
+                self._free.append(job.slot)
+            self._judge(job, code)
+
+    def _judge(self, job: Job, code: int) -> None:
+        """What became of a run whose process ended with ``code``: its summary says, if there is one."""
+        if code == EXIT_LOCKED:
+            job.status, job.began, job.ended = "elsewhere", 0.0, 0.0
+            return
+        state = read_state(job.run_dir, job.treatment_hash)
+        job.take(state)
+        said = last_line(job.log, job.log_start).removeprefix("normlab: ")
+        if code == 0 and state.status in FINISHED:
+            job.status = state.status
+        elif code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM):
+            job.status, job.error = "interrupted", "interrupted; the same command resumes it"
+        elif code < 0:
+            name = signal.Signals(-code).name
+            job.status = "failed"
+            job.error = f"killed by {name}" + (", out of memory?" if name == "SIGKILL" else "")
+        else:
+            job.status = "failed"
+            # A user's mistake is one line on stderr; a traceback may have other lines after it.
+            job.error = (said if code == 2 else state.error or said) or f"ended with code {code} and without a summary"
+
+    def _look_at_metrics(self) -> None:
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        self._looked = time.monotonic()
+        for job in self.jobs:
+            if job.status == "elsewhere" and lock_holder(job.run_dir) is None:
+                self._look_at_folder(job)
+            if job.status in ("running", "elsewhere"):
+                step, loss, val_loss = last_metrics(job.run_dir)
+                job.step = max(job.step, step)
+                job.loss = loss if loss is not None else job.loss
+                job.val_loss = val_loss if val_loss is not None else job.val_loss
+
+    def _stop_all(self) -> None:
+        """SIGTERM, time to save, SIGKILL for whatever is left. A second Ctrl-C ends the waiting."""
+        running = [job for job in self.jobs if job.process is not None]
+        if not running:
+            return
+        for job in running:
+            if job.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    job.process.terminate()
+        deadline = time.monotonic() + GRACE
+        with contextlib.suppress(KeyboardInterrupt):
+            while any(job.process and job.process.poll() is None for job in running) and time.monotonic() < deadline:
+                time.sleep(_TICK)
+        kill_groups([job.process for job in running if job.process is not None])
+        for job in running:
+            job.process, job.status = None, "interrupted"
+            job.error = "interrupted; the same command resumes it"
+
+
+@contextlib.contextmanager
+def _signals_as_exceptions() -> Iterator[None]:
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Stopped(signum)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

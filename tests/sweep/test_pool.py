@@ -1,0 +1,226 @@
+"""The pool: skips, resumes, survives failures, leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from normlab.config.lock import lock_holder, run_lock
+from normlab.config.schema import LaunchConfig
+from normlab.sweep import pool as pool_module
+from normlab.sweep import slots as slots_module
+from normlab.sweep.job import Job, varying
+from normlab.sweep.pool import Pool, Stopped, train_command
+from normlab.sweep.slots import Slot, slots
+from normlab.sweep.state import read_state
+from normlab.sweep.summary import print_summary
+from normlab.sweep.view import LiveView, PlainView
+
+STAND_IN = Path(__file__).with_name("stand_in_run.py")
+Maker = Callable[..., list[Job]]
+
+
+def run(jobs: Sequence[Job], places: int = 4) -> list[str]:
+    Pool(jobs, [Slot(1)] * places, PlainView()).run()
+    return [job.status for job in jobs]
+
+
+def starts(job: Job) -> int:
+    return len((job.run_dir / "starts").read_text())
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_runs_all_and_skips_them_the_next_time(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    behaviour[1] = "diverges"
+    assert run(make_jobs(3), places=2) == ["done", "diverged", "done"]
+    again = make_jobs(3)
+    assert run(again) == ["done", "diverged", "done"]
+    assert all(job.was_finished and starts(job) == 1 for job in again)
+
+
+def test_a_failure_is_reported_and_the_rest_carry_on(
+    behaviour: dict[int, str], make_jobs: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    behaviour.update({0: "fails", 1: "mistake", 2: "killed"})
+    jobs = make_jobs(4)
+    assert run(jobs, places=1) == ["failed", "failed", "failed", "done"]
+    assert [job.error for job in jobs] == [
+        "ValueError: the reason",
+        "the remedy",
+        "killed by SIGKILL, out of memory?",
+        None,
+    ]
+    print_summary(jobs)
+    printed = capsys.readouterr().out
+    assert "4 cells: 3 failed, 1 done" in printed
+    assert f"failed: seed=0: ValueError: the reason ({jobs[0].run_dir}/log.txt)" in printed
+
+
+def test_what_was_cut_or_failed_is_started_again_and_goes_on(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    behaviour.update({0: "fails", 1: "killed"})
+    run(make_jobs(2))
+    behaviour.clear()
+    again = make_jobs(2)
+    assert run(again) == ["done", "done"]
+    assert [starts(job) for job in again] == [2, 2]
+    steps = (again[0].run_dir / "metrics.jsonl").read_text().splitlines()
+    assert len(steps) == 5, "it went on behind its first step"
+
+
+def test_no_more_runs_at_once_than_slots(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    most = 0
+
+    class Counting:
+        def show(self, jobs: Sequence[Job]) -> None:
+            nonlocal most
+            most = max(most, sum(job.process is not None for job in jobs))
+
+        def close(self, jobs: Sequence[Job]) -> None: ...
+
+    Pool(make_jobs(5), [Slot(1)] * 2, Counting()).run()
+    assert most == 2
+
+
+@pytest.mark.parametrize("how", ["slow", "stubborn"])
+def test_ctrl_c_lets_runs_save_and_leaves_none(
+    how: str, behaviour: dict[int, str], make_jobs: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "GRACE", 1.0)
+    behaviour.update({0: how, 1: how})
+    jobs = make_jobs(3, steps=10_000)
+    pids: list[int] = []
+
+    def interrupt() -> None:
+        try:
+            wait_for(lambda: all((job.run_dir / "metrics.jsonl").exists() for job in jobs[:2]))
+            pids.extend(job.process.pid for job in jobs[:2] if job.process)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(Stopped) as stop:
+        run(jobs, places=2)
+    assert stop.value.signum == signal.SIGINT
+    assert len(pids) == 2 and not any(map(alive, pids))
+    assert [job.status for job in jobs] == ["interrupted", "interrupted", "waiting"]
+    assert read_state(jobs[0].run_dir).status == "interrupted"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's help is Linux's")
+def test_a_killed_sweep_leaves_no_orphans(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom normlab.sweep.process import start\nimport os\n"
+        f"run_dir = Path({str(run_dir)!r}); run_dir.mkdir()\n"
+        f"command = [sys.executable, {str(STAND_IN)!r}, str(run_dir), 'slow', '10000']\n"
+        "child = start(command, run_dir / 'log', os.environ)\n"
+        "print(child.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    wait_for((run_dir / "metrics.jsonl").exists)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not alive(child))
+    assert read_state(run_dir).status == "interrupted"
+
+
+def test_a_run_of_another_process_is_waited_for_and_not_repeated(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    jobs = make_jobs(2)
+    other = subprocess.Popen([sys.executable, str(STAND_IN), str(jobs[0].run_dir), "slow", "10"])
+    wait_for(lambda: lock_holder(jobs[0].run_dir))
+    assert run(jobs) == ["done", "done"]
+    assert starts(jobs[0]) == 1 and not jobs[0].was_finished
+    assert other.wait() == 0
+
+
+def test_a_run_that_another_process_dropped_is_taken_over(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    jobs = make_jobs(1)
+    other = subprocess.Popen([sys.executable, str(STAND_IN), str(jobs[0].run_dir), "slow", "10000"])
+    wait_for(lambda: lock_holder(jobs[0].run_dir))
+    threading.Timer(0.5, other.kill).start()
+    assert run(jobs) == ["done"]
+    assert starts(jobs[0]) == 2
+    other.wait()
+
+
+def test_a_run_that_finds_its_folder_locked_is_tried_again(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    behaviour[0] = "overtaken"
+    jobs = make_jobs(1)
+    assert run(jobs) == ["done"]
+    assert starts(jobs[0]) == 2
+
+
+def test_the_lock_has_one_holder(tmp_path: Path) -> None:
+    assert lock_holder(tmp_path) is None
+    with run_lock(tmp_path):
+        assert lock_holder(tmp_path) == os.getpid()
+        done = subprocess.run([sys.executable, str(STAND_IN), str(tmp_path), "ok", "1"], capture_output=True, text=True)
+        assert done.returncode == 75
+        assert f"is being trained by process {os.getpid()}" in done.stderr
+    assert lock_holder(tmp_path) is None
+
+
+def test_a_summary_of_another_treatment_does_not_count(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    (job,) = make_jobs(1)
+    job.run_dir.mkdir(parents=True)
+    (job.run_dir / "summary.json").write_text('{"status": "done", "treatment_hash": "00000000"}')
+    assert run([job]) == ["done"] and starts(job) == 1
+
+
+def test_slots_are_gpus_or_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert [slot.gpu for slot in slots(LaunchConfig(), "auto")] == ["2", "5"]
+    assert [slot.gpu for slot in slots(LaunchConfig(jobs=3), "cuda")] == ["2", "5", "2"]
+    assert slots(LaunchConfig(), "auto")[1].environment["CUDA_VISIBLE_DEVICES"] == "5"
+    monkeypatch.setattr(slots_module, "_cores", lambda: 8)
+    assert slots(LaunchConfig(threads=3), "cpu") == [Slot(3), Slot(3)]
+    assert Slot(3).environment["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert len(slots(LaunchConfig(), "auto")) == 8
+
+
+def test_a_cell_is_the_command_that_a_person_would_type(make_jobs: Maker) -> None:
+    (job,) = make_jobs(1)
+    assert train_command(job.in_slot(Slot(2)))[1:] == ["-m", "normlab", "train", "seed=0", "train.threads=2"]
+    own = Job(
+        ("train.threads=5",),
+        job.config.model_copy(update={"train": job.config.train.model_copy(update={"threads": 5})}),
+    )
+    assert own.in_slot(Slot(2)).overrides == ("train.threads=5",), "what the user says stays"
+
+
+def test_both_views_show_every_job(make_jobs: Maker, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = make_jobs(3)
+    jobs[0].status, jobs[0].loss, jobs[0].val_loss, jobs[0].step = "done", 2.5, 2.75, 5
+    jobs[1].status, jobs[1].began, jobs[1].step = "running", time.monotonic() - 1, 1
+    assert varying(jobs) == ["seed"]
+    for view in (LiveView(), PlainView()):
+        view.show(jobs)
+        view.close(jobs)
+        printed = capsys.readouterr().out
+        assert "2.75" in printed and "running" in printed

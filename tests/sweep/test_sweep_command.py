@@ -1,0 +1,112 @@
+"""``normlab sweep``, ``train -m`` and ``status`` from the command line to the run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.utils import JobReturn, JobStatus
+
+import normlab.data
+from normlab.cli import main
+from normlab.sweep import pool
+
+EXPERIMENT = """
+question: why
+overrides: [scale=smoke, train.steps=5]
+grid: {placement: [pre, hybrid]}
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def prepared(behaviour: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A folder with an experiment, one slot; returns the list of data configurations that were prepared."""
+    calls: list[Any] = []
+    monkeypatch.setattr(normlab.data, "prepare", calls.append)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    Path("mine.yaml").write_text(EXPERIMENT)
+    return calls
+
+
+def test_a_sweep_of_a_file_and_its_status(prepared: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "mine.yaml", "launch.jobs=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "4 cells: 4 done" in printed and "next: normlab report mine" in printed
+    assert len(prepared) == 1, "the cells share their data"
+    assert len(list(Path("runs/mine").glob("*/seed*/summary.json"))) == 4
+    assert sorted(path.name for path in Path().iterdir()) == ["mine.yaml", "runs"], "Hydra leaves nothing behind"
+
+    assert main(["sweep", "mine.yaml"]) == 0
+    assert "4 cells: 4 done (4 of them before)" in capsys.readouterr().out
+    assert len(prepared) == 1, "nothing to do, nothing to prepare"
+
+    assert main(["status", "mine.yaml"]) == 0
+    assert "mine: 4 runs: 4 done" in capsys.readouterr().out
+    assert main(["status", "mine.yaml", "seed=0,9"]) == 0
+    shown = capsys.readouterr().out
+    assert "mine: 4 runs: 2 done, 2 missing" in shown and "not in the grid" in shown
+    assert main(["status", "mine"]) == 0
+    assert main(["status", "all"]) == 0
+    assert "4 runs: 4 done" in capsys.readouterr().out
+
+
+def test_a_failing_cell_makes_the_exit_code_1(
+    prepared: list[Any], behaviour: dict[int, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    behaviour[1] = "fails"
+    assert main(["sweep", "mine.yaml"]) == 1
+    printed = capsys.readouterr()
+    assert (
+        "4 cells: 2 done, 2 failed" in printed.out and "placement=hybrid seed=1: ValueError: the reason" in printed.out
+    )
+    assert "Traceback" not in printed.out + printed.err
+    assert main(["status", "mine.yaml"]) == 0
+    assert "2 done, 2 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["train", "-m"], ["train", "--multirun"], ["sweep"], ["sweep", "-m"]])
+def test_values_on_the_command_line(words: list[str], prepared: list[Any]) -> None:
+    assert main([*words, "placement=pre,post", "scale=smoke", "train.steps=5", "experiment=e", "launch.jobs=2"]) == 0
+    assert sorted(path.name.partition("-")[0] for path in Path("runs/e").iterdir()) == ["post", "pre"]
+
+
+def test_several_data_sets_are_prepared_once_each(prepared: list[Any]) -> None:
+    words = ["data.tokenizer.vocab_size=300,400", "seed=0,1", "scale=smoke", "train.steps=5", "launch.jobs=4"]
+    assert main(["sweep", *words]) == 0
+    assert sorted(data.tokenizer.vocab_size for data in prepared) == [300, 400]
+
+
+def test_a_config_dir_reaches_the_cells(prepared: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own" / "placement").mkdir(parents=True)
+    (tmp_path / "own" / "placement" / "mine.yaml").write_text("attn: {post: n}\n")
+    commands: list[list[str]] = []
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(normlab.data, "prepare", lambda data: None)
+    real = pool.train_command
+
+    def note(job: Any) -> list[str]:
+        commands.append(real(job))
+        return ["true"]
+
+    monkeypatch.setattr(pool, "train_command", note)
+    assert main(["sweep", "--config-dir", "own", "placement=mine", "scale=smoke"]) == 1, "`true` trains nothing"
+    assert commands[0][4:6] == ["--config-dir", str(tmp_path / "own")]
+
+
+def test_another_launcher_can_take_the_place_of_the_pool(prepared: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+    launched: list[Sequence[str]] = []
+
+    def launch(self: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        launched.extend(job_overrides)
+        return [JobReturn(status=JobStatus.COMPLETED) for _ in job_overrides]
+
+    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    assert main(["sweep", "mine.yaml", "hydra/launcher=basic"]) == 0
+    assert len(launched) == 4 and launched[0][0] == "experiment=mine"
