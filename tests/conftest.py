@@ -23,7 +23,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small text with some structure, the same on every Python."""
     path = tmp_path_factory.mktemp("corpus") / "numbers.txt"
-    words = "one two three four five six seven eight nine ten".split()
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     lines = [f"{words[i % 10]} and {words[(i * 7) % 10]} make {words[(i * 8) % 10]}" for i in range(2000)]
     path.write_text("\n".join(lines))
     return path

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import normlab
-import normlab.train as train_package
+import normlab.training as train_package
 from normlab.cli import COMMANDS, main
 from normlab.errors import UserError
 
@@ -48,7 +48,6 @@ def test_the_examples_of_help_are_about_the_command(command: str, capsys: pytest
 def test_the_package_offers_its_four_functions() -> None:
     assert normlab.compose([]).seed == 0 and normlab.__version__
     assert callable(normlab.train) and callable(normlab.build_model) and callable(normlab.load_runs)
-    assert normlab.train.build_model is normlab.build_model, "the folder stays a folder"
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         normlab.trian  # noqa: B018
 

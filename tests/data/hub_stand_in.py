@@ -60,9 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.hub.log.append((self.command, self.path))
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
-        api = re.fullmatch(
-            r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(/.*)?)?", path
-        )
+        api = re.fullmatch(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(/.*)?)?", path)
         file = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if api:
             kind, name, question, revision, below = api.groups()
@@ -77,14 +75,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse("RevisionNotFound")
         match question:
             case "tree":
-                return self._json(
-                    _entries(files, (below or "/").strip("/"), "recursive=true" in self.path.lower())
-                )
+                return self._json(_entries(files, (below or "/").strip("/"), "recursive=true" in self.path.lower()))
             case "paths-info":
                 asked = _asked_paths(body, self.headers.get("Content-Type", ""))
-                return self._json(
-                    [entry for path in asked for entry in _entries(files, path, True, exact=True)]
-                )
+                return self._json([entry for path in asked for entry in _entries(files, path, True, exact=True)])
             case "resolve":
                 return self._file(files, file[4] if file else "")
         siblings = [{"rfilename": path} for path in files]
@@ -117,9 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-def _entries(
-    files: dict[str, bytes], folder: str, recursive: bool, exact: bool = False
-) -> list[dict[str, Any]]:
+def _entries(files: dict[str, bytes], folder: str, recursive: bool, exact: bool = False) -> list[dict[str, Any]]:
     """Files and folders below ``folder``, or the one entry of that name."""
     folders = {path.rsplit("/", n)[0] for path in files for n in range(1, path.count("/") + 1)}
     rows = [{"type": "file", "path": p, "size": len(files[p]), "oid": _oid(files[p])} for p in files]

@@ -50,9 +50,7 @@ def parquet(texts: list[str]) -> bytes:
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubStandIn]:
-    card = "---\nconfigs:\n" + "".join(
-        f"- {{config_name: {n}, data_files: {n[0]}/*}}\n" for n in ("alpha", "beta")
-    )
+    card = "---\nconfigs:\n" + "".join(f"- {{config_name: {n}, data_files: {n[0]}/*}}\n" for n in ("alpha", "beta"))
     tokenizer = train_bpe(TRAIN, TokenizerConfig(vocab_size=300)).to_json()
     datasets = {
         "lab/texts": {
@@ -101,9 +99,7 @@ def test_mapped_streamed_and_then_without_a_network(hub: HubStandIn, tmp_path: P
     )
     assert found == [*expected[:3], True, *expected[4:]]
     assert from_library_cache[0] == 10
-    assert absent.startswith(
-        f"no connection to {unused} and no local copy of data set lab/new; set HF_ENDPOINT"
-    )
+    assert absent.startswith(f"no connection to {unused} and no local copy of data set lab/new; set HF_ENDPOINT")
     assert "data=stdlib" in absent
 
 

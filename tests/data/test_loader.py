@@ -46,9 +46,7 @@ def test_epochs_that_end_inside_a_batch(tokens: TokenFile) -> None:
     one_by_one, by_ten = Loader(tokens, T, 1, seed=3), Loader(tokens, T, 10, seed=3)
     expected = starts([one_by_one.batch(i) for i in range(120)])
     assert starts([by_ten.batch(i) for i in range(12)]) == expected
-    assert (
-        starts([Loader(tokens, T, 120, seed=3).batch(0)]) == expected
-    )  # more than three epochs in one batch
+    assert starts([Loader(tokens, T, 120, seed=3).batch(0)]) == expected  # more than three epochs in one batch
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -93,7 +91,5 @@ def test_too_short_a_text_and_a_batch_that_cannot_be_shared(tokens: TokenFile) -
             make()
         assert "train.tokens has 300 tokens, but train.seq_len=400 needs 401" in str(error.value)
     assert Loader(tokens, 299, 2, 0).batch(0).shape == (2, 300)
-    with pytest.raises(
-        UserError, match=r"train\.batch_size=10 is no multiple of 4 processes; the nearest is 8"
-    ):
+    with pytest.raises(UserError, match=r"train\.batch_size=10 is no multiple of 4 processes; the nearest is 8"):
         Loader(tokens, T, 10, seed=0, world=4)

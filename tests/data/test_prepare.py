@@ -82,9 +82,7 @@ def test_numbers_of_the_prepared_data(texts: Path) -> None:
     assert "vocabulary 257" in describe(prepared)
 
 
-def test_the_second_time_it_is_found_without_reading_a_text(
-    texts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_time_it_is_found_without_reading_a_text(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(config(texts))
     monkeypatch.setattr("normlab.data.sources.read_documents", None)
     second = prepare(config(texts, name="other", workers=1))
@@ -146,9 +144,7 @@ def test_the_number_of_workers_changes_nothing(texts: Path) -> None:
         cache = texts.parent / f"cache{workers}"
         process = start(config(texts, workers=workers, cache_dir=str(cache)))
         assert process.communicate()[0].startswith("False"), process.stderr
-        contents.append(
-            {p.relative_to(cache): p.read_bytes() for p in cache.glob("*/*") if p.suffix != ".lock"}
-        )
+        contents.append({p.relative_to(cache): p.read_bytes() for p in cache.glob("*/*") if p.suffix != ".lock"})
     # The settings, workers apart, are the same: so are the names of the requests.
     assert len(contents[0]) == 5 and contents[0] == contents[1]
 
@@ -215,9 +211,7 @@ def test_a_full_disk(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched, pytest.raises(UserError) as error:
         patched.setattr("os.fsync", full)
         prepare(data)
-    assert f"the disk of {data.cache_dir} is full" in str(error.value) and "data.cache_dir" in str(
-        error.value
-    )
+    assert f"the disk of {data.cache_dir} is full" in str(error.value) and "data.cache_dir" in str(error.value)
     assert [path.name for path in Path(str(data.cache_dir)).iterdir()] == ["requests"]
     assert not prepare(data).cached
 

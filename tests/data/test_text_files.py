@@ -42,9 +42,7 @@ def test_half_a_surrogate_pair_becomes_a_question_mark(tmp_path: Path) -> None:
     assert read(tmp_path / "a.jsonl") == ["a?b \U0001f600"]
 
 
-def test_files_come_in_the_order_given_globs_sorted_each_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_come_in_the_order_given_globs_sorted_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b.txt", "a.txt", "z.jsonl", "odd[1].txt", "sub/c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -126,7 +124,5 @@ def test_the_standard_library_without_tests_and_build_files() -> None:
     files = stdlib_files()
     assert files == sorted(files)
     assert {"ast.py", "argparse.py"} <= {path.name for path in files}
-    assert not {"test", "tests", "idle_test", "site-packages"} & {
-        part for path in files for part in path.parts
-    }
+    assert not {"test", "tests", "idle_test", "site-packages"} & {part for path in files for part in path.parts}
     assert all(next(read_documents(path, "")) for path in files[:20])

@@ -9,13 +9,15 @@ from normlab import build_model, compose
 
 transformers = pytest.importorskip("transformers")
 
-SIZES = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-             num_key_value_heads=2, vocab_size=128, max_position_embeddings=32, tie_word_embeddings=True)  # fmt: skip
+SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "vocab_size": 128, "max_position_embeddings": 32,
+         "tie_word_embeddings": True}  # fmt: skip
 OURS = ["model.d_model=64", "model.d_ff=96", "model.n_layers=3", "model.n_heads=4", "model.n_kv_heads=2",
         "model.vocab_size=128", "train.seq_len=32"]  # fmt: skip
-MATRICES = {"attn.branch.q": "self_attn.q_proj", "attn.branch.k": "self_attn.k_proj", "attn.branch.v": "self_attn.v_proj",
-            "attn.branch.o": "self_attn.o_proj", "ffn.branch.gate": "mlp.gate_proj", "ffn.branch.up": "mlp.up_proj",
-            "ffn.branch.down": "mlp.down_proj"}  # fmt: skip
+MATRICES = {
+    **{f"attn.branch.{name}": f"self_attn.{name}_proj" for name in "qkvo"},
+    **{f"ffn.branch.{name}": f"mlp.{name}_proj" for name in ("gate", "up", "down")},
+}
 LLAMA = {**MATRICES, "attn.pre.0": "input_layernorm", "ffn.pre.0": "post_attention_layernorm"}
 OLMO2 = {**MATRICES, "attn.branch.q_norm.0.inner": "self_attn.q_norm", "attn.branch.k_norm.0.inner": "self_attn.k_norm",
          "attn.out.0": "post_attention_layernorm", "ffn.out.0": "post_feedforward_layernorm"}  # fmt: skip

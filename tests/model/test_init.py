@@ -48,7 +48,9 @@ def test_gpt2():
 def test_deepnorm_brings_its_own():
     glorot = math.sqrt(2 / (256 + 512))
     beta = (8 * 8) ** -0.25
-    assert std("recipe", "blocks.0.ffn.branch.up.weight", "placement=deepnorm") == pytest.approx(glorot * beta, rel=0.02)
+    assert std("recipe", "blocks.0.ffn.branch.up.weight", "placement=deepnorm") == pytest.approx(
+        glorot * beta, rel=0.02
+    )
     assert std("recipe", "blocks.0.attn.branch.q.weight", "placement=deepnorm") == pytest.approx(
         math.sqrt(2 / 512), rel=0.02
     )

@@ -15,9 +15,7 @@ from normlab.observe.sinks import DiskSink, JsonlSink, read_rows, truncate_after
 
 
 def test_rows_come_back_to_the_bit(tmp_path: Path) -> None:
-    rows = [
-        {"step": step, "loss": math.pi / step, "lr": 0.1 + 0.2, "clipped": step % 2} for step in (1, 2, 3)
-    ]
+    rows = [{"step": step, "loss": math.pi / step, "lr": 0.1 + 0.2, "clipped": step % 2} for step in (1, 2, 3)]
     sink = JsonlSink(tmp_path / "run" / "metrics.jsonl")
     sink.log(rows[:2])
     assert read_rows(tmp_path / "run" / "metrics.jsonl") == rows[:2]  # without waiting for the end

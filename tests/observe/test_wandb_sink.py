@@ -90,9 +90,7 @@ def start(env: dict[str, str], folder: Path, last: int, kill_at: int) -> subproc
     script = str(HERE / "mirrored_run.py")
     command = [sys.executable, script, str(folder), "1", str(last), "online", str(kill_at)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=folder.parent
-    )
+    return subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=folder.parent)
 
 
 def uploaded_config(config: Config) -> dict[str, Any]:
@@ -161,9 +159,7 @@ def check_piece(piece: list[dict[str, Any]], config: Config, history: list[dict[
     assert piece[-1]["exit"] == {"exit_code": 0}
 
 
-def test_online_run_cut_and_resumed_reaches_the_server(
-    env: dict[str, str], tmp_path: Path, server: StandIn
-) -> None:
+def test_online_run_cut_and_resumed_reaches_the_server(env: dict[str, str], tmp_path: Path, server: StandIn) -> None:
     env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     done = run(env, tmp_path / "run", 1, 7)
     assert done.returncode == 0, done.stderr
@@ -185,9 +181,7 @@ def test_online_run_cut_and_resumed_reaches_the_server(
     assert stored.exit_code == 0
 
 
-def test_a_run_that_begins_anew_leaves_no_row_out(
-    env: dict[str, str], tmp_path: Path, server: StandIn
-) -> None:
+def test_a_run_that_begins_anew_leaves_no_row_out(env: dict[str, str], tmp_path: Path, server: StandIn) -> None:
     env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     run(env, tmp_path / "run", 1, 7)
     assert run(env, tmp_path / "run", 1, 3).returncode == 0
@@ -212,9 +206,7 @@ def test_online_without_login_is_one_line_before_training(env: dict[str, str], t
     assert done.stderr.strip() == "error: wandb=online: no login: run `wandb login`, or use wandb=offline"
 
 
-def test_a_server_that_dies_does_not_stop_the_run(
-    env: dict[str, str], tmp_path: Path, server: StandIn
-) -> None:
+def test_a_server_that_dies_does_not_stop_the_run(env: dict[str, str], tmp_path: Path, server: StandIn) -> None:
     env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     process = start(env, tmp_path / "run", last=400, kill_at=200)
     assert process.stdout is not None

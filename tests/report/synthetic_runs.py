@@ -140,9 +140,7 @@ def _write_metrics(
         if diverges and step > steps - 12:
             loss, norm = loss + 0.1 * 1.6 ** (step - steps + 12), norm * 1.5 ** (step - steps + 12)
         gone = diverges and step == steps
-        lines.append(
-            {"step": step, "loss": None if gone else loss, "grad_norm": None if gone else norm, "clipped": 0}
-        )
+        lines.append({"step": step, "loss": None if gone else loss, "grad_norm": None if gone else norm, "clipped": 0})
         if step % max(1, config.train.steps // 8) == 0:
             lines.append({"step": step, "val_loss": loss + 0.05, "val_bpb": loss})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -157,9 +155,7 @@ def _write_probes(folder: Path, config: Config, placement: str, steps: int, rng:
         late = step / config.train.steps
         record: dict[str, Any] = {"step": step}
         if step:
-            record["grad_norm"] = list(
-                0.3 * (1 - 0.6 * late) * np.exp(slope * block + rng.normal(0, 0.08, len(block)))
-            )
+            record["grad_norm"] = list(0.3 * (1 - 0.6 * late) * np.exp(slope * block + rng.normal(0, 0.08, len(block))))
         scale = 0.4 + late
         record["attn.rms_out"] = list(scale * (1 + growth * (block + 0.5) * (1 + 4 * late)))
         record["ffn.rms_out"] = list(scale * (1 + growth * (block + 1) * (1 + 4 * late)))

@@ -22,9 +22,7 @@ def test_a_differing_weight_decay_is_refused_by_name(tmp_path: Path) -> None:
     write_run(tmp_path, "pre")
     write_run(tmp_path, "hybrid", optim={"weight_decay": 0.0})
     said = refusal(tmp_path, ["placement"])
-    assert said == (
-        "rows differ in optim.weight_decay: hybrid 0, pre 0.1; declare it as a factor or run them equal"
-    )
+    assert said == ("rows differ in optim.weight_decay: hybrid 0, pre 0.1; declare it as a factor or run them equal")
     check(load_runs(tmp_path), ["placement", "optim.weight_decay"])
     check(load_runs(tmp_path), ["placement", "optim"])
 
@@ -63,9 +61,7 @@ def test_what_cannot_change_a_number_is_not_compared(tmp_path: Path) -> None:
         ({"data": {"fingerprint": "xyz", "tokenizer": "bpe-512"}}, "corpus.fingerprint", "data.max_bytes"),
     ],
 )
-def test_resolved_settings_are_compared_too(
-    tmp_path: Path, change: dict[str, Any], key: str, factor: str
-) -> None:
+def test_resolved_settings_are_compared_too(tmp_path: Path, change: dict[str, Any], key: str, factor: str) -> None:
     write_run(tmp_path, "pre")
     write_run(tmp_path, "hybrid", summary=change)
     assert refusal(tmp_path, ["placement"]).startswith(f"rows differ in {key}: ")

@@ -39,9 +39,7 @@ def test_markdown_is_an_aligned_pipe_table(table: Table) -> None:
 
 def test_latex_escapes_and_balances(table: Table) -> None:
     text = to_latex(table)
-    assert (
-        r"my\_norm*50\% \& \#1 \{x\}\textasciicircum{}2\textasciitilde{}\textbackslash{}\$$|$$<$b$>$" in text
-    )
+    assert r"my\_norm*50\% \& \#1 \{x\}\textasciicircum{}2\textasciitilde{}\textbackslash{}\$$|$$<$b$>$" in text
     assert r"\textbf{$-$0.1000 $\pm$ 0.0200}" in text
     assert r"\cmidrule(lr){2-2}" in text
     bare = text.replace(r"\{", "").replace(r"\}", "")

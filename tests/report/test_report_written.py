@@ -69,9 +69,7 @@ def test_a_report_is_whole_and_its_bytes_depend_on_the_runs_alone(
     assert "9 of 12 runs have ended" in printed and "HybridNorm" in printed
 
 
-def test_runs_without_an_experiment_file_imply_one(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_without_an_experiment_file_imply_one(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     implied = implied_experiment(load_runs(runs / "synthetic"), "synthetic")
     assert set(implied.factors) == {"placement", "optim.lr"}

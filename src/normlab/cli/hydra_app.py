@@ -28,7 +28,7 @@ def run_hydra(overrides: Sequence[str], *flags: str, sweep: bool = False) -> int
     def task(composed: DictConfig) -> None:
         try:
             config = finalize(composed, cast(DictConfig, HydraConfig.get()))
-            from normlab.train import train  # torch takes seconds; a mistake above shall not wait for them
+            from normlab.training import train  # torch takes seconds; a mistake above shall not wait for them
 
             summaries.append(train(config))
         except UserError as error:

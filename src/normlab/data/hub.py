@@ -91,9 +91,7 @@ class HubSource:
         try:
             return str(HfApi().dataset_info(self.hub_id, revision=revision, timeout=20).sha)
         except errors.GatedRepoError:
-            raise UserError(
-                f"{self.hub_id} is gated: accept its terms on {endpoint()}, then `hf auth login`"
-            ) from None
+            raise UserError(f"{self.hub_id} is gated: accept its terms on {endpoint()}, then `hf auth login`") from None
         except errors.RevisionNotFoundError:
             raise UserError(
                 f"{self.hub_id} has no data.hub_revision={revision}; leave it null for the newest"

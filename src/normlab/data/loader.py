@@ -19,14 +19,10 @@ class Loader:
     Raises UserError where the text is shorter than one window, or ``world`` does not divide ``batch_size``.
     """
 
-    def __init__(
-        self, tokens: TokenFile, seq_len: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
-    ):
+    def __init__(self, tokens: TokenFile, seq_len: int, batch_size: int, seed: int, rank: int = 0, world: int = 1):
         if batch_size % world:
             near = max(world, round(batch_size / world) * world)
-            raise UserError(
-                f"train.batch_size={batch_size} is no multiple of {world} processes; the nearest is {near}"
-            )
+            raise UserError(f"train.batch_size={batch_size} is no multiple of {world} processes; the nearest is {near}")
         self.tokens, self.seq_len, self.batch_size, self.seed = tokens.tokens, seq_len, batch_size, seed
         self.n_windows = _count_windows(tokens, seq_len)
         self.share = batch_size // world  # sequences of this rank

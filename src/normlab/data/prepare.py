@@ -37,9 +37,7 @@ def prepare(config: DataConfig, progress: bool = True) -> Prepared:
     if found := _find(cache, request):
         return found
     if config.workers:
-        os.environ["RAYON_NUM_THREADS"] = str(
-            config.workers
-        )  # the tokenizers library reads it at its first use
+        os.environ["RAYON_NUM_THREADS"] = str(config.workers)  # the tokenizers library reads it at its first use
     building = cache / f".building-{key}"
     try:
         with locked(request.with_suffix(".lock"), "prepares the same data"):
@@ -94,8 +92,6 @@ def _publish(building: Path, folder: Path) -> None:
 
 def _explain(error: OSError, cache: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"the disk of {cache} is full; free some space or set data.cache_dir to a folder on another disk"
-        )
+        return f"the disk of {cache} is full; free some space or set data.cache_dir to a folder on another disk"
     fix = "set data.cache_dir or NORMLAB_CACHE to a folder that can be written"
     return f"cannot prepare data in {error.filename or cache}: {error.strerror or error}; {fix}"

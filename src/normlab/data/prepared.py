@@ -77,9 +77,7 @@ def open_prepared(folder: Path, cached: bool) -> Prepared:
             return Prepared(train=files["train"], val=files["val"], folder=folder, cached=cached, **facts)
     except (OSError, ValueError, KeyError):
         pass
-    raise UserError(
-        f"{folder} is damaged (its files do not belong together); delete it and it is built again"
-    )
+    raise UserError(f"{folder} is damaged (its files do not belong together); delete it and it is built again")
 
 
 def sha256(raw: bytes) -> str:

@@ -78,12 +78,8 @@ def open_source(config: DataConfig) -> Source:
             # A file named for validation is never trained on, so `paths: [*.txt]` needs no exception.
             paths = [path for path in find_files(config.paths, "data.paths") if path not in val_paths]
             if not paths:
-                raise UserError(
-                    "every file of data.paths is also in data.val_paths: nothing is left to train on"
-                )
-            return FileSource(
-                paths, val_paths, config.text_field, {"files": str(len(paths) + len(val_paths))}
-            )
+                raise UserError("every file of data.paths is also in data.val_paths: nothing is left to train on")
+            return FileSource(paths, val_paths, config.text_field, {"files": str(len(paths) + len(val_paths))})
         case _:
             from normlab.data.hub import HubSource
 
@@ -97,9 +93,7 @@ def stdlib_files() -> list[Path]:
     root = sysconfig.get_path("stdlib")
     found = []
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [
-            s for s in subfolders if s not in _SKIPPED_FOLDERS and not s.startswith(_BUILD_FILES)
-        ]
+        subfolders[:] = [s for s in subfolders if s not in _SKIPPED_FOLDERS and not s.startswith(_BUILD_FILES)]
         modules = [name for name in names if name.endswith(".py") and not name.startswith(_BUILD_FILES)]
         found += [Path(folder, name) for name in modules]
     # An empty __init__.py is no document.

@@ -33,9 +33,7 @@ class DamagedTokenFile(UserError):
     """The file is cut, altered or not ours."""
 
     def __init__(self, path: Path, problem: str):
-        super().__init__(
-            f"{path} is damaged ({problem}); delete its folder and it is built again from the text"
-        )
+        super().__init__(f"{path} is damaged ({problem}); delete its folder and it is built again from the text")
 
 
 class TokenFile:

@@ -1,14 +1,14 @@
 """What an experiment file may say.
 
-    question: Does HybridNorm beat Pre-Norm at equal data and compute?
-    overrides: [scale=cpu, data=stdlib]            # held equal in every cell
-    grid: {placement: [pre, hybrid], optim.lr: [1e-3, 3e-3]}   # the product; a list of mappings is their union
-    seeds: [0, 1, 2]
-    baseline: {placement: pre}
-    tune: optim.lr                                  # each row of a table at its own best value,
-    tune_seeds: [9]                                 # which these seeds choose and the others report
-    tables: [main]
-    figures: [loss_curves, gradient_depth]
+question: Does HybridNorm beat Pre-Norm at equal data and compute?
+overrides: [scale=cpu, data=stdlib]            # held equal in every cell
+grid: {placement: [pre, hybrid], optim.lr: [1e-3, 3e-3]}   # the product; a list of mappings is their union
+seeds: [0, 1, 2]
+baseline: {placement: pre}
+tune: optim.lr                                  # each row of a table at its own best value,
+tune_seeds: [9]                                 # which these seeds choose and the others report
+tables: [main]
+figures: [loss_curves, gradient_depth]
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _SHORT = 256
 
 
 class Rotary(nn.Module):
-    """Rotary position embedding, Su et al. 2021 (arXiv 2104.09864): channels i and i + d/2 turn together, as in Llama."""
+    """Rotary position embedding, Su et al. 2021 (arXiv 2104.09864); channels i and i + d/2 turn, as in Llama."""
 
     cos: Tensor
     sin: Tensor

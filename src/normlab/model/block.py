@@ -1,6 +1,6 @@
 """The one equation: every residual sublayer of every placement.
 
-    y = post( skip(x_from) + out( F( pre(x_read) ) ) )
+y = post( skip(x_from) + out( F( pre(x_read) ) ) )
 """
 
 from __future__ import annotations

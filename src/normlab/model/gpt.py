@@ -38,19 +38,30 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
         """Logits (B, T, V) of ``tokens`` (B, T); the mean cross-entropy in nats where ``targets`` (B, T) are given."""
-        if tokens.size(1) > self.max_len:
-            raise ValueError(f"{tokens.size(1)} tokens; this model was built for train.seq_len={self.max_len}")
-        x = self.embed(tokens)  # (B, T, d)
-        if self.pos is not None:
-            x = x + self.pos.weight[: tokens.size(1)]
-        x = self.embed_norm(x)
+        x = self.enter(tokens)
         for block in self.blocks:
             x = block(x)
+        logits = self.leave(x)
+        return logits if targets is None else cross_entropy(logits, targets)
+
+    def enter(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> the stream (B, T, d) that enters the first block."""
+        if tokens.size(1) > self.max_len:
+            raise ValueError(f"{tokens.size(1)} tokens; this model was built for train.seq_len={self.max_len}")
+        x = self.embed(tokens)
+        if self.pos is not None:
+            x = x + self.pos.weight[: tokens.size(1)]
+        return self.embed_norm(x)
+
+    def leave(self, x: Tensor) -> Tensor:
+        """The stream (B, T, d) that leaves the last block -> logits (B, T, V)."""
         x = self.final_norm(x)
-        logits = F.linear(x, self.embed.weight if self.head is None else self.head.weight)
-        if targets is None:
-            return logits
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        return F.linear(x, self.embed.weight if self.head is None else self.head.weight)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over all tokens, in nats, in float32."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
 def count_parameters(network: nn.Module) -> dict[str, int]:

@@ -48,11 +48,15 @@ class AcrossHeads(nn.Module):
 class Scale(nn.Module):
     """``c``: a constant factor. ``s``: a learned scalar. ``v``: a learned vector over the channels."""
 
+    weight: Tensor
+
     def __init__(self, kind: str, value: float, width: int) -> None:
         super().__init__()
-        self.constant = value
-        shape = {"c": None, "s": (1,), "v": (width,)}[kind]
-        self.weight = None if shape is None else nn.Parameter(torch.full(shape, value))
+        if kind == "c":
+            # A tensor and not a number, which a compiler would burn into code of its own for every layer.
+            self.register_buffer("weight", torch.tensor(value), persistent=False)
+        else:
+            self.weight = nn.Parameter(torch.full((width,) if kind == "v" else (1,), value))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * (self.constant if self.weight is None else self.weight.to(x.dtype))
+        return x * self.weight.to(x.dtype)

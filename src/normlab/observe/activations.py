@@ -159,7 +159,7 @@ def _measure_attention(found: dict[str, list[Tensor]]) -> Callable:
 
 
 def attention_view(q: Tensor, k: Tensor) -> AttentionView:
-    """Logits and weights of at most 128 query rows, evenly spread to the last, from q (B, T, H, d), k (B, T, H_kv, d)."""
+    """Logits and weights of at most 128 query rows, evenly spread to the last; q (B, T, H, d), k (B, T, H_kv, d)."""
     length, groups = q.size(1), q.size(2) // k.size(2)
     rows = torch.linspace(0, length - 1, min(length, _QUERY_ROWS), device=q.device).round().long()
     chosen = q[:, rows].float().transpose(1, 2)  # (B, H, R, d)

@@ -53,7 +53,7 @@ def _kind_of(path: list[str]) -> str:
 
 
 class StepProbe:
-    """Measures one optimizer step: call ``before`` with gradients in place, ``after`` when it is done, then ``read``."""
+    """Measures one optimizer step: ``before`` with the gradients in place, ``after`` when it is done, then ``read``."""
 
     def __init__(self, parameters: ParameterMap) -> None:
         self.map = parameters
@@ -72,7 +72,7 @@ class StepProbe:
         del self._old
 
     def read(self) -> dict[str, list[float] | dict[str, float]]:
-        """``grad_norm`` and ``update_ratio`` (||dW|| / ||W||) over the blocks, ``grad_norm_group`` by kind of matrix."""
+        """``grad_norm`` and ``update_ratio`` (||dW|| / ||W||) by block, ``grad_norm_group`` by kind of matrix."""
         blocks = self.map.by_block(self._gradient).sqrt()
         ratio = (self.map.by_block(self._moved) / self.map.by_block(self._weight)).sqrt()
         values = torch.cat((blocks, ratio, self.map.by_kind(self._gradient).sqrt())).tolist()

@@ -1,6 +1,6 @@
 """Placements as data: the grammar of one equation, and nothing of torch.
 
-    y = post( skip(x_from) + out( F( pre(x_read) ) ) )
+y = post( skip(x_from) + out( F( pre(x_read) ) ) )
 """
 
 from normlab.placement.resolve import ResolvedBlock, ResolvedSublayer, resolve

@@ -1,6 +1,6 @@
 """Arithmetic over a network's depth and width, parsed and checked, never ``eval``-ed.
 
-    evaluate("(2*L)**(1/4)", {"L": 12})  ->  2.213...
+evaluate("(2*L)**(1/4)", {"L": 12})  ->  2.213...
 """
 
 from __future__ import annotations

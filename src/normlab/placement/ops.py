@@ -1,12 +1,12 @@
 """A slot's chain of unary operations: ``n | c(1/sqrt(l))``.
 
-    op   = n                      the run's norm type
-         | n(gain=e, affine=yes|no, scope=head|full, at=pre_rope|post_rope, decay=yes|no)
-         | c(e)                   constant scale
-         | s(e)                   learned scalar, initialised to e
-         | v(e)                   learned vector, initialised to e
-         | =attn.pre              the module of another slot of the same block, shared
-    e    = an expression (see ``expression.py``)
+op   = n                      the run's norm type
+     | n(gain=e, affine=yes|no, scope=head|full, at=pre_rope|post_rope, decay=yes|no)
+     | c(e)                   constant scale
+     | s(e)                   learned scalar, initialised to e
+     | v(e)                   learned vector, initialised to e
+     | =attn.pre              the module of another slot of the same block, shared
+e    = an expression (see ``expression.py``)
 """
 
 from __future__ import annotations

@@ -94,9 +94,8 @@ def _layer_number(text: str, n_layers: int, where: str) -> int:
 
 
 def _override_per_layer(placement: Placement, n_layers: int) -> dict[int, tuple[Sublayer, Sublayer]]:
-    chosen: dict[int, tuple[Sublayer, Sublayer]] = {
-        layer: (placement.attn, placement.ffn) for layer in range(1, n_layers + 1)
-    }
+    base: tuple[Sublayer, Sublayer] = (placement.attn, placement.ffn)
+    chosen = dict.fromkeys(range(1, n_layers + 1), base)
     claimed: dict[int, str] = {}
     for key, block in placement.over.items():
         for layer in layers_of(key, n_layers):

@@ -129,9 +129,7 @@ def _rows(placed: list[tuple[Cell, pd.DataFrame]], experiment: Experiment, repor
     return [_row(key, values, experiment, reported) for key, values in groups]
 
 
-def _row(
-    key: Cell, values: list[tuple[Value, pd.DataFrame]], experiment: Experiment, reported: list[int]
-) -> Row:
+def _row(key: Cell, values: list[tuple[Value, pd.DataFrame]], experiment: Experiment, reported: list[int]) -> Row:
     judges = experiment.tune_seeds or reported
     judged = {i: _results(runs[runs["seed"].isin(judges)], experiment.metric) for i, (_, runs) in enumerate(values)}
     chosen = best_value(judged) or 0
@@ -177,7 +175,5 @@ def _attach_baselines(rows: list[Row], experiment: Experiment) -> None:
             row.degraded_above = degraded_above([float(v) for v in good.dropna()])
         if row.baseline is not None:
             row.difference = paired_difference(row.by_seed, row.baseline.by_seed)
-    for row, p in zip(
-        rows, holm([row.difference.p if row.difference else None for row in rows]), strict=True
-    ):
+    for row, p in zip(rows, holm([row.difference.p if row.difference else None for row in rows]), strict=True):
         row.p_holm = p

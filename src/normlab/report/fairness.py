@@ -50,8 +50,7 @@ def compared_keys(frame: pd.DataFrame) -> list[str]:
     return [
         key
         for key in map(str, frame.columns)
-        if key in plain
-        or (key.split(".")[0] in Config.model_fields and "." in key and not _below(key, ignored))
+        if key in plain or (key.split(".")[0] in Config.model_fields and "." in key and not _below(key, ignored))
     ]
 
 

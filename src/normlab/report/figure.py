@@ -62,9 +62,7 @@ def legend_right(
 ) -> None:
     """One legend for all panels, outside of them."""
     handles = [
-        Line2D(
-            [], [], color=look.colour, ls=look.stroke, marker=look.marker if markers else "", label=row.label
-        )
+        Line2D([], [], color=look.colour, ls=look.stroke, marker=look.marker if markers else "", label=row.label)
         for row, look in zip(rows, looks, strict=True)
     ]
     drawn.legend(handles=[*handles, *extra], loc="outside right upper", handlelength=2.2)

@@ -53,9 +53,7 @@ def implied_experiment(frame: pd.DataFrame, name: str) -> Experiment:
     """The experiment that runs made without a file amount to: whatever varies, seeds apart, is a factor."""
     frame = frame[frame["status"] != "corrupt"]
     if frame.empty:
-        raise UserError(
-            f"every run of '{name}' is damaged; run it again, in another folder or after deleting it"
-        )
+        raise UserError(f"every run of '{name}' is damaged; run it again, in another folder or after deleting it")
     factors: list[str] = [group for group in NAMED_GROUPS if frame[group].nunique() > 1]
     if frame["init_asked"].nunique() > 1:
         factors.append("init")

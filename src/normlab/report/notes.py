@@ -52,9 +52,7 @@ def _incomplete(comparison: Comparison) -> list[str]:
             f"missing: {_listed(_by_cell(comparison.missing))}."
         )
     if comparison.n_outside:
-        found.append(
-            f"Runs in the folder that lie outside the grid and are not used: {comparison.n_outside}."
-        )
+        found.append(f"Runs in the folder that lie outside the grid and are not used: {comparison.n_outside}.")
     return found
 
 
@@ -82,12 +80,8 @@ def _statistics(comparison: Comparison) -> list[str]:
         alike = [row.label for row, _ in tested if not row.distinguishable]
         found.append(f"Not distinguishable from the baseline: {'; '.join(alike)}." if alike else "")
     full = len(_reported_seeds(comparison))
-    partial = [
-        f"{row.label} ({difference.n} of {full})" for row, difference in differences if difference.n < full
-    ]
-    found.append(
-        f"Fewer pairs, where one side lost or lacks a seed: {'; '.join(partial)}." if partial else ""
-    )
+    partial = [f"{row.label} ({difference.n} of {full})" for row, difference in differences if difference.n < full]
+    found.append(f"Fewer pairs, where one side lost or lacks a seed: {'; '.join(partial)}." if partial else "")
     found.append("Bold: best mean, underlined: second; neither says that the difference is real.")
     return found
 
@@ -103,9 +97,7 @@ def _outcomes(comparison: Comparison) -> list[str]:
             troubled.append(f"{row.label}: {kinds} of {n} (ok rate 95 % [{low:.2f}, {high:.2f}])")
     found = [f"Not ok: {'; '.join(troubled)}." if troubled else ""]
     if any(len(row.lost) for row in comparison.rows):
-        found.append(
-            "A mean is over finished runs only; diverged@step (k/n): how many of the ended runs did."
-        )
+        found.append("A mean is over finished runs only; diverged@step (k/n): how many of the ended runs did.")
     return found
 
 
@@ -127,9 +119,7 @@ def _tuning(comparison: Comparison) -> list[str]:
     lost = [f"{row.label} {k} of {n}" for row in rows for k, n in [_lost_in_sweep(row)] if k]
     return [
         f"{name}: each row at its best of {', '.join(texts)}, {chosen}; values without a lost run go first.",
-        f"Best {name} at the edge of those tried, a better one may lie beyond: {'; '.join(edge)}."
-        if edge
-        else "",
+        f"Best {name} at the edge of those tried, a better one may lie beyond: {'; '.join(edge)}." if edge else "",
         f"Lost over all values of {name}: {'; '.join(lost)} runs." if lost else "",
     ]
 
@@ -211,7 +201,5 @@ def _published(comparison: Comparison) -> list[str]:
     papers = enumerate(comparison.experiment.paper, start=1)
     lines = [f"[{index}] published, not ours: {paper.source} ({paper.metric})." for index, paper in papers]
     if lines:
-        lines.append(
-            "ours: does our difference have the published sign? undecided: it is not distinguishable."
-        )
+        lines.append("ours: does our difference have the published sign? undecided: it is not distinguishable.")
     return lines

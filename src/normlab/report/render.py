@@ -16,9 +16,7 @@ from normlab.report.table import Cell, Column, Table
 
 def to_markdown(table: Table) -> str:
     """A GitHub pipe table, aligned to be read as it is, and its notes as a list."""
-    heads = [
-        _markdown_escape(" ".join(filter(None, (column.group, column.header)))) for column in table.columns
-    ]
+    heads = [_markdown_escape(" ".join(filter(None, (column.group, column.header)))) for column in table.columns]
     body = [[_markdown_cell(cell) for cell in row] for row in table.rows]
     widths = [max(len(text) for text in texts) for texts in zip(heads, *body, strict=True)]
     rule = [

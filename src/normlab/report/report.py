@@ -42,9 +42,7 @@ def write_report(experiment: str, runs_dir: str | Path = "runs", results_dir: st
     if not console.is_terminal:
         console = Console(width=_TERMINAL_WIDTH)
     if comparison.missing:
-        console.print(
-            f"{comparison.n_done} of {comparison.n_cells} runs have ended; this is what there is so far."
-        )
+        console.print(f"{comparison.n_done} of {comparison.n_cells} runs have ended; this is what there is so far.")
     for table_name in comparison.experiment.tables:
         _write_table(table.get(table_name)(comparison), out, console)
     figures = {figure: _draw(comparison, figure, out, console) for figure in comparison.experiment.figures}

@@ -87,7 +87,5 @@ def looks(rows: list[Row]) -> list[Look]:
     found = []
     for index, placement in enumerate(placements):
         before = placements[:index].count(placement)
-        found.append(
-            Look(palette[placement], _STROKES[before % len(_STROKES)], _MARKERS[index % len(_MARKERS)])
-        )
+        found.append(Look(palette[placement], _STROKES[before % len(_STROKES)], _MARKERS[index % len(_MARKERS)]))
     return found

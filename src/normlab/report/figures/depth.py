@@ -28,9 +28,7 @@ def gradient_depth(comparison: Comparison) -> Figure:
     axes = np.atleast_1d(drawn.subplots(1, len(panels), sharex=True))
     for axis, step in zip(axes, panels, strict=True):
         for row, look in zip(rows, looks(rows), strict=True):
-            profiles = [
-                p["grad_norm"] for p in _probes(comparison, row) if p["step"] == step and p.get("grad_norm")
-            ]
+            profiles = [p["grad_norm"] for p in _probes(comparison, row) if p["step"] == step and p.get("grad_norm")]
             if profiles:
                 blocks = 1 + np.arange(len(profiles[0]))
                 _line_and_band(axis, blocks, profiles, look.colour, look.stroke, look.marker)
@@ -41,9 +39,7 @@ def gradient_depth(comparison: Comparison) -> Figure:
         log_ticks(axis)
     axes[0].set_ylabel("Gradient norm of the block")
     legend_right(drawn, rows, looks(rows), markers=True)
-    title(
-        drawn, "Gradient norm over depth", "Unclipped. Line: mean over seeds; band: smallest to largest seed."
-    )
+    title(drawn, "Gradient norm over depth", "Unclipped. Line: mean over seeds; band: smallest to largest seed.")
     return drawn
 
 
@@ -111,6 +107,4 @@ def _line_and_band(
     seen = ~np.isnan(values).all(axis=0)  # a point without any value in any seed is a gap
     x, values = x[seen], values[:, seen]
     axis.plot(x, np.nanmean(values, axis=0), color=colour, linestyle=stroke, marker=marker, markersize=3)
-    axis.fill_between(
-        x, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.15, linewidth=0
-    )
+    axis.fill_between(x, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.15, linewidth=0)

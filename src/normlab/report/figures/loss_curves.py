@@ -37,9 +37,7 @@ def loss_curves(comparison: Comparison) -> Figure:
 
 def _overlay(comparison: Comparison, rows: list[Row]) -> Figure:
     drawn = Figure(figsize=(9.2, 4.6), layout="constrained")
-    axes = drawn.subplot_mosaic(
-        [["loss", "val"], ["grad", "val"]], height_ratios=[1.7, 1], width_ratios=[1.35, 1]
-    )
+    axes = drawn.subplot_mosaic([["loss", "val"], ["grad", "val"]], height_ratios=[1.7, 1], width_ratios=[1.35, 1])
     axes["grad"].sharex(axes["loss"])
     axes["loss"].tick_params(labelbottom=False)
     for row, look in zip(rows, looks(rows), strict=True):
@@ -145,9 +143,7 @@ def _draw_validation(axis: Axes, comparison: Comparison, rows: list[Row]) -> Non
             marker=look.marker,
             markersize=3.5,
         )
-        axis.fill_between(
-            table.index, table.min(axis=1), table.max(axis=1), color=look.colour, alpha=0.13, linewidth=0
-        )
+        axis.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=look.colour, alpha=0.13, linewidth=0)
     axis.set_title("Validation loss")
     axis.set_xlabel("Step")
     axis.set_ylabel("Validation loss (nats/token)")
@@ -173,9 +169,7 @@ def _finish_loss(axis: Axes, comparison: Comparison, label: bool) -> None:
     top = 1.12 * max([*levels.values(), *start[:1]], default=axis.get_ylim()[1])
     low = min(float(np.min(line.get_ydata())) for line in axis.lines if np.size(line.get_ydata()) > 2)
     # A loss that explodes leaves the panel instead of flattening the rest.
-    axis.set_ylim(
-        low - 0.03 * (top - low), min(max(axis.get_ylim()[1], 1.06 * max(levels.values(), default=0)), top)
-    )
+    axis.set_ylim(low - 0.03 * (top - low), min(max(axis.get_ylim()[1], 1.06 * max(levels.values(), default=0)), top))
 
 
 def _finish_gradient(axis: Axes) -> None:

@@ -33,9 +33,7 @@ def lr_sensitivity(comparison: Comparison) -> Figure:
         judges = good[good["seed"].isin(tune_seeds)] if tune_seeds else good
         means = judges.groupby("optim.lr")[metric].mean()
         axis.plot(means.index, means, color=look.colour, linestyle=look.stroke)
-        axis.plot(
-            good["optim.lr"], good[metric], "o", color=look.colour, markersize=3, alpha=0.6, markeredgewidth=0
-        )
+        axis.plot(good["optim.lr"], good[metric], "o", color=look.colour, markersize=3, alpha=0.6, markeredgewidth=0)
         chosen = row.estimate
         if chosen and row.tuned is not None:
             axis.plot(

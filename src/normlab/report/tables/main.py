@@ -157,9 +157,7 @@ def _last_block_rms(comparison: Comparison, row: Row, sublayer: str) -> Cell:
     """RMS of the stream after the last block's sublayer, at the last probed step, mean over usable seeds."""
     values = []
     for run_dir in row.usable["run_dir"]:
-        profiles = [
-            p[f"{sublayer}.rms_out"] for p in comparison.probes(run_dir) if p.get(f"{sublayer}.rms_out")
-        ]
+        profiles = [p[f"{sublayer}.rms_out"] for p in comparison.probes(run_dir) if p.get(f"{sublayer}.rms_out")]
         if profiles and profiles[-1][-1] is not None:
             values.append(float(profiles[-1][-1]))
     mean = float(np.mean(values)) if values else math.nan

@@ -79,9 +79,7 @@ def test_observing_changes_no_number(tiny):
 
 
 def test_gradient_accumulation_is_the_same_step(tiny):
-    whole, parts = (
-        normlab.compose(tiny(f"train.micro_batch_size={size}", "train.precision=fp32")) for size in (4, 1)
-    )
+    whole, parts = (normlab.compose(tiny(f"train.micro_batch_size={size}", "train.precision=fp32")) for size in (4, 1))
     losses = []
     for config in (whole, parts):
         normlab.train(config)
@@ -143,9 +141,7 @@ def test_a_damaged_checkpoint_is_passed_over(tiny, capsys):
 
 
 def test_divergence_is_a_result(tiny):
-    config = normlab.compose(
-        tiny("placement=none", "optim.lr=1e6", "optim.grad_clip=null", "optim.warmup_steps=0")
-    )
+    config = normlab.compose(tiny("placement=none", "optim.lr=1e6", "optim.grad_clip=null", "optim.warmup_steps=0"))
     summary = normlab.train(config)
     assert summary["status"] == "diverged"
     assert summary["outcome"] == "nan"

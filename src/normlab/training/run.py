@@ -14,11 +14,11 @@ from normlab.observe.outcome import classify
 from normlab.observe.sinks import DiskSink, Sink, read_rows, truncate_after
 from normlab.observe.spikes import clip_rate, startup_overshoot, summarize_spikes
 from normlab.observe.wandb_sink import WandbSink, open_wandb
-from normlab.train.console import TrainingView
-from normlab.train.folder import FINISHED, RunFolder
-from normlab.train.hardware import resolve_hardware
-from normlab.train.loop import Result, TrainingLoop
-from normlab.train.signals import StopRequest
+from normlab.training.console import TrainingView
+from normlab.training.folder import FINISHED, RunFolder
+from normlab.training.hardware import resolve_hardware
+from normlab.training.loop import Result, TrainingLoop
+from normlab.training.signals import StopRequest
 
 _FINAL_SHARE = 0.05  # the final training loss is the mean over this share of the steps ...
 _FINAL_LEAST = 10  # ... and over at least so many
@@ -71,7 +71,7 @@ def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
     try:
         with StopRequest() as stop:
             result = loop.run(disk, mirrors, stop, view)
-        base["compiled"] = loop.compiled
+        base["compiled"] = loop.step.compiled
         summary = base | _summarise(config, folder, result, data)
         folder.write_summary(summary)
         exit_code = 0

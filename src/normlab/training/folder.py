@@ -1,6 +1,7 @@
 """A run's folder: the contract between training, which writes it, and everything that reads it.
 
-    runs/<experiment>/<slug>-<hash8>/seed<k>/{config.yaml, metrics.jsonl, probes.jsonl, summary.json, env.json, checkpoints/}
+runs/<experiment>/<slug>-<hash8>/seed<k>/
+        {config.yaml, metrics.jsonl, probes.jsonl, summary.json, env.json, checkpoints/}
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from normlab.config.identity import run_dir, treatment_hash
 from normlab.config.schema import Config
 from normlab.errors import UserError
 from normlab.files import unwritable, write_atomic, write_json
-from normlab.train.hardware import Hardware
+from normlab.training.hardware import Hardware
 
 FINISHED = ("done", "diverged")
 

@@ -19,14 +19,14 @@ from normlab.observe.activations import probe_activations
 from normlab.observe.gradients import ParameterMap, StepProbe
 from normlab.observe.sinks import DiskSink, Row, Sink
 from normlab.observe.throughput import ThroughputMeter
-from normlab.train.checkpoint import load_checkpoint, save_checkpoint
-from normlab.train.console import TrainingView
-from normlab.train.folder import RunFolder
-from normlab.train.hardware import Hardware
-from normlab.train.optim import build_optimizer
-from normlab.train.schedule import learning_rate
-from normlab.train.signals import StopRequest
-from normlab.train.step import TrainingStep
+from normlab.training.checkpoint import load_checkpoint, save_checkpoint
+from normlab.training.console import TrainingView
+from normlab.training.folder import RunFolder
+from normlab.training.hardware import Hardware
+from normlab.training.optim import build_optimizer
+from normlab.training.schedule import learning_rate
+from normlab.training.signals import StopRequest
+from normlab.training.step import TrainingStep
 
 
 @dataclass
@@ -53,9 +53,7 @@ class _Pending:
 class TrainingLoop:
     """One run from its last checkpoint to its end."""
 
-    def __init__(
-        self, config: Config, folder: RunFolder, network: GPT, data: Prepared, hardware: Hardware
-    ) -> None:
+    def __init__(self, config: Config, folder: RunFolder, network: GPT, data: Prepared, hardware: Hardware) -> None:
         train = config.train
         self.config, self.folder, self.hardware = config, folder, hardware
         self.network = network.to(hardware.device)
@@ -86,7 +84,7 @@ class TrainingLoop:
         self.disk, self.view = disk, view
         self.sinks: list[Sink] = [disk, *mirrors]
         self.meter = ThroughputMeter(self.config.train.batch_size * self.config.train.seq_len)
-        self.compiled = self.step.warm_up(self._batch(self.start + 1)[: self.micro_batch_size])
+        self.step.warm_up(self._batch(self.start + 1)[: self.micro_batch_size])
         if self.start == 0:
             self._validate(0)
             self._probe(0, None)

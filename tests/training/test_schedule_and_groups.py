@@ -7,8 +7,8 @@ from torch import nn
 
 from normlab import build_model, compose
 from normlab.config.schema import OptimConfig
-from normlab.train.optim import build_optimizer
-from normlab.train.schedule import learning_rate
+from normlab.training.optim import build_optimizer
+from normlab.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd", "constant"])

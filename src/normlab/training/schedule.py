@@ -8,7 +8,7 @@ from normlab.config.schema import OptimConfig
 
 
 def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
-    """The LR of 1-based ``step`` of ``steps``. Warm-up reaches the peak at its last step; step ``steps`` has the floor."""
+    """The LR of 1-based ``step`` of ``steps``. Warm-up ends at the peak, step ``steps`` has the floor."""
     if step <= optim.warmup_steps:
         return optim.lr * step / optim.warmup_steps
     done = (step - optim.warmup_steps) / max(1, steps - optim.warmup_steps)  # in (0, 1]

@@ -8,9 +8,15 @@ import torch
 from normlab import build_model, compose
 from normlab.observe.activations import probe_activations
 from normlab.observe.gradients import ParameterMap, StepProbe
-from normlab.train.hardware import Hardware
-from normlab.train.optim import build_optimizer
-from normlab.train.step import TrainingStep, objective
+from normlab.training.hardware import Hardware
+from normlab.training.optim import build_optimizer
+from normlab.training.step import TrainingStep, objective
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_before():
+    torch._dynamo.reset()
+
 
 TOKENS = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(0))
 
@@ -73,7 +79,21 @@ def test_probing_neither_recompiles_nor_moves_a_random_number():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_compiled_step_has_no_graph_break():
-    model, _ = made("placement=hybrid_star")
-    explanation = torch._dynamo.explain(objective(model, 0.0))(TOKENS[:, :-1], TOKENS[:, 1:])
+@pytest.mark.parametrize("placement", ["pre", "hybrid", "olmo2", "parallel"])
+def test_no_block_breaks_the_graph(placement):
+    model, _ = made(f"placement={placement}")
+    explanation = torch._dynamo.explain(model.blocks[0])(torch.randn(4, 16, 64))
     assert explanation.graph_count == 1 and explanation.graph_break_count == 0
+
+
+def test_compiled_and_eager_take_the_same_step():
+    steps = [made("placement=hybrid_star", compiled=compiled)[1] for compiled in (False, True)]
+    for _ in range(3):
+        torch.testing.assert_close(*(step(TOKENS, 1e-2) for step in steps), rtol=1e-4, atol=1e-4)
+
+
+def test_a_constant_of_its_own_in_every_layer_is_one_compilation():
+    _, step = made("placement=layernorm_scaling", "model.n_layers=6", compiled=True)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    step.warm_up(TOKENS)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 2  # a block and the end
