@@ -36,7 +36,7 @@ class GridSweeper(Sweeper):
         """Run all cells. Raises UserError before any runs, CellsFailed when some ended badly."""
         from normlab.experiment import grid, load_experiment
         from normlab.sweep.prepare import prepare_data
-        from normlab.sweep.summary import CellsFailed
+        from normlab.sweep.summary import CellsFailed, print_next
         from normlab.sweep.tuning import choose, chosen_cells, tuning_cells
 
         if self.experiment:
@@ -53,6 +53,7 @@ class GridSweeper(Sweeper):
             returns += self._launch(chosen_cells(experiment, cells, chosen), len(returns))
         if failed := sum(result.status == JobStatus.FAILED for result in returns):
             raise CellsFailed(failed, len(returns))
+        print_next([cell.config.experiment for cell in cells])
         return returns
 
     def _launch(self, cells: Sequence[Cell], first_index: int) -> list[JobReturn]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 
 from normlab.errors import UserError, nearest
@@ -49,7 +50,8 @@ def evaluate(text: str | float | int, values: Mapping[str, float]) -> float:
     if len(text) > _MAX_LENGTH:
         raise UserError(f"expression of {len(text)} characters; the limit is {_MAX_LENGTH}")
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        with warnings.catch_warnings(action="ignore"):  # Python's remarks on odd literals are not the user's business
+            tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError:
         raise UserError(f"bad expression '{text}': write arithmetic such as (2*L)**(1/4)") from None
     try:

@@ -87,7 +87,10 @@ def layers_of(text: str, n_layers: int) -> list[int]:
 
 
 def _layer_number(text: str, n_layers: int, where: str) -> int:
-    number = evaluate(text, {"L": n_layers})
+    try:
+        number = evaluate(text, {"L": n_layers})
+    except UserError as error:
+        raise UserError(f"{where}: {error}; write layers as 1, 1..ceil(L/4), even or odd") from None
     if number != int(number):
         raise UserError(f"{where}: '{text}' is {number:g} at L={n_layers}, not a layer; use ceil(...) or floor(...)")
     return int(number)

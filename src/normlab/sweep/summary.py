@@ -27,8 +27,10 @@ def print_summary(jobs: Sequence[Job]) -> None:
         if job.status == "failed":
             name = " ".join(f"{key}={setting(job, key)}" for key in keys) or job.run_dir.parent.name
             print(f"failed: {name}: {job.error} ({job.log})")
-    experiments = list(dict.fromkeys(job.config.experiment for job in jobs))
     if any(job.status not in FINISHED for job in jobs):
         print("next: the same command once more runs what is missing and skips what is done")
-    else:
-        print("next: " + "; ".join(f"normlab report {name}" for name in experiments))
+
+
+def print_next(experiments: Sequence[str]) -> None:
+    """What to type when all runs of the named experiments are done."""
+    print("next: " + "; ".join(f"normlab report {name}" for name in dict.fromkeys(experiments)))

@@ -17,7 +17,7 @@ Method = tuple[tuple[str, str], ...]  # a cell's factors without the tuned one
 
 @dataclass(frozen=True)
 class Choice:
-    """The value of the tuned factor for each method; a method of which no run has ended has none."""
+    """The value of the tuned factor for each method; one that has not tried every value yet has none."""
 
     factor: str
     values: dict[Method, str]
@@ -25,7 +25,7 @@ class Choice:
     def describe(self) -> str:
         """``optim.lr chosen: placement=pre 8e-3, placement=post 4e-3``"""
         chosen = [f"{' '.join(f'{k}={v}' for k, v in method)} {value}" for method, value in self.values.items()]
-        return f"{self.factor} chosen: {', '.join(chosen) or 'none, as no run has ended'}"
+        return f"{self.factor} chosen: {', '.join(chosen) or 'none yet'}"
 
 
 def tuning_cells(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
@@ -34,14 +34,17 @@ def tuning_cells(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def choose(experiment: Experiment, cells: Sequence[Cell]) -> Choice:
-    """Each method's best value, from the tuning runs that have ended on disk."""
+    """Each method's best value, from the tuning runs on disk."""
     factor = str(experiment.tune)
     results: dict[Method, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    incomplete = set()
     for cell in tuning_cells(experiment, cells):
         summary = read_summary(run_dir(cell.config))
         if summary.get("status") in FINISHED:
             results[_method(cell, factor)][cell.factors[factor]].append(final_result(summary, experiment.metric))
-    best = {method: best_value(tried) for method, tried in results.items()}
+        else:
+            incomplete.add(_method(cell, factor))  # a choice now could be another one when that run has ended
+    best = {method: best_value(tried) for method, tried in results.items() if method not in incomplete}
     return Choice(factor, {method: value for method, value in best.items() if value is not None})
 
 

@@ -1,0 +1,145 @@
+"""The grammar: expressions, chains, layers, and the one line that each mistake gets."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normlab.errors import UserError
+from normlab.placement.expression import VARIABLES, evaluate
+from normlab.placement.ops import Norm, Scale, Share, parse_chain
+from normlab.placement.resolve import layers_of, resolve
+from normlab.placement.schema import Placement
+
+VALUES = {"L": 12, "l": 3, "N": 24, "s": 5, "d": 768}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("(2*L)**(1/4)", 24**0.25),
+        ("1/sqrt(l)", 1 / math.sqrt(3)),
+        ("ceil(L/5)", 3),
+        ("-s + 2*d", 1531),
+        ("min(l, 2)", 2),
+        ("ln(2*L)", math.log(24)),
+        (0.5, 0.5),
+        ("1e-5", 1e-5),
+    ],
+)
+def test_expressions(text, value):
+    assert evaluate(text, VALUES) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')", "L.real", "[L]", "L if l else d", "lambda: 1", "L and l", "'L'", "True",
+        "sqrt(x=2)", "10**9**9", "2**(2**40)", "1/0", "sqrt(-1)", "L L", "", "q", "sqroot(2)", "1" * 300, "L[0]",
+        "(yield)", "f'{L}'", "max()", "1e308*10",
+    ],
+)  # fmt: skip
+def test_nothing_but_arithmetic(text):
+    with pytest.raises(UserError) as error:
+        evaluate(text, VALUES)
+    assert "\n" not in str(error.value)
+
+
+@given(st.text(alphabet="Lld()+-*/. 0123456789sqrtmin,_'[]", max_size=40))
+def test_any_text_is_a_number_or_one_line(text):
+    try:
+        assert math.isfinite(evaluate(text, VALUES))
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_suggestion_for_a_misspelt_function():
+    with pytest.raises(UserError, match=r"unknown function 'sqr'.*did you mean 'sqrt'"):
+        evaluate("sqr(2)", VALUES)
+
+
+def test_variables_are_documented():
+    assert set(VALUES) == set(VARIABLES)
+
+
+def test_chains():
+    assert parse_chain(None, "x") == ()
+    assert parse_chain("n | c(1/sqrt(l))", "x") == (Norm(), Scale("c", "1/sqrt(l)"))
+    assert parse_chain("n(gain=min(1, l), decay=no,scope=full)", "x") == (
+        Norm(gain="min(1, l)", decay=False, scope="full"),
+    )
+    assert parse_chain("=attn.pre", "x") == (Share("attn", "pre"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("m", "unknown operation 'm'"),
+        ("norm", "did you mean 'n'|known: "),
+        ("n |", "empty operation"),
+        ("c", "'c' needs a value"),
+        ("n(gian=2)", "unknown option 'gian'.*did you mean 'gain'"),
+        ("n(scope=heads)", "write scope=head or scope=full"),
+        ("=pre", "shares no slot"),
+    ],
+)
+def test_bad_chains(text, message):
+    with pytest.raises(UserError, match=message) as error:
+        parse_chain(text, "placement.attn.pre")
+    assert str(error.value).startswith("placement.attn.pre: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [
+        ("1", [1]), ("L", [10]), ("1..ceil(L/4)", [1, 2, 3]), ("even", [2, 4, 6, 8, 10]), ("odd", [1, 3, 5, 7, 9]),
+        ("1, 3, L", [1, 3, 10]), ("L-1..L", [9, 10]), ("max(1, L-2)..L", [8, 9, 10]),
+    ],
+)  # fmt: skip
+def test_layers(text, layers):
+    assert layers_of(text, 10) == layers
+
+
+@pytest.mark.parametrize("text", ["0", "11", "3..1", "1..2..3", "L/4", "evn", "-1"])
+def test_bad_layers(text):
+    with pytest.raises(UserError, match="placement"):
+        layers_of(text, 10) or pytest.fail("accepted")
+
+
+def test_an_override_replaces_a_sublayer_whole():
+    placement = Placement.model_validate({"attn": {"pre": "n", "q": "n"}, "over": {1: {"attn": {"post": "n"}}}})
+    first, second = resolve(placement, 2, 8).blocks
+    assert set(first.attn.slots) == {"post"}
+    assert set(second.attn.slots) == {"pre", "q"}
+
+
+def test_a_layer_named_twice_is_refused():
+    placement = Placement.model_validate({"over": {"1": {}, "odd": {}}})
+    with pytest.raises(UserError, match="layer 1 is named by '1' and by 'odd'"):
+        resolve(placement, 4, 8)
+
+
+def test_values_follow_layer_and_sublayer():
+    placement = Placement.model_validate({"attn": {"skip": "c(s)"}, "ffn": {"skip": "c(s)", "pre": "c(l/L)"}})
+    blocks = resolve(placement, 3, 8).blocks
+    assert [block.attn.chain("skip")[0].value for block in blocks] == [1, 3, 5]
+    assert [block.ffn.chain("skip")[0].value for block in blocks] == [2, 4, 6]
+    assert blocks[2].ffn.chain("pre")[0].value == 1
+
+
+def test_there_is_no_layer_outside_the_layers():
+    with pytest.raises(UserError, match=r"placement.embed: unknown variable 'l'"):
+        resolve(Placement(embed="c(l)"), 2, 8)
+
+
+def test_sharing_nothing_is_refused():
+    with pytest.raises(UserError, match="nothing to share in layer 1"):
+        resolve(Placement.model_validate({"ffn": {"pre": "=attn.pre"}}), 2, 8)
+
+
+def test_after_rope_is_for_queries_and_keys():
+    with pytest.raises(UserError, match="only for q and k"):
+        resolve(Placement.model_validate({"attn": {"v": "n(at=post_rope)"}}), 2, 8)
