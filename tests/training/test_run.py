@@ -36,6 +36,7 @@ def test_the_folder_is_the_contract(tiny):
     assert (summary["status"], summary["steps"], summary["tokens"]) == ("done", 20, 20 * 4 * 64)
     assert [row["step"] for row in rows(config) if "loss" in row] == list(range(1, 21))
     assert [row["step"] for row in rows(config) if "val_loss" in row] == [0, 10, 20]
+    assert summary["flops_per_token"] > 6 * summary["params"]["non_embedding"] and summary["mfu"] is None  # a CPU
     assert summary["final"]["val_loss"] == rows(config)[-1]["val_loss"] < summary["init_loss"]
     assert summary["final"]["train_loss"] == pytest.approx(
         sum(row["loss"] for row in rows(config) if row.get("step", 0) > 10 and "loss" in row) / 10
@@ -170,3 +171,14 @@ def test_a_failure_marks_the_run(tiny):
     with pytest.raises(Exception):  # noqa: B017
         normlab.train(config)
     assert json.loads((run_dir(config) / "summary.json").read_text())["status"] == "failed"
+
+
+def test_out_of_memory_names_the_fix(tiny, monkeypatch):
+    def exhausted(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more lines")
+
+    config = normlab.compose(tiny())
+    monkeypatch.setattr("normlab.training.run.prepare", exhausted)
+    with pytest.raises(UserError, match=r"smaller train\.micro_batch_size"):
+        normlab.train(config)
+    assert json.loads((run_dir(config) / "summary.json").read_text())["error"] == "out of memory"

@@ -13,11 +13,12 @@ from typing import Any
 
 from normlab.config.schema import Config
 
-# Settings that decide where, how fast and how closely watched a run is, but none of its numbers.
+# Settings that decide where, how fast and how closely watched a run is, but none of its numbers (threads and micro
+# batches change the order of a sum, and so its last bits).
 _NOT_TREATMENT = {
     "experiment", "scale", "seed", "observe", "checkpoint", "wandb", "launch", "runs_dir",
     "placement.name", "placement.init", "model.name", "data.name", "data.cache_dir", "data.workers",
-    "optim.name", "train.device", "train.threads",
+    "optim.name", "train.device", "train.micro_batch_size", "train.threads",
 }  # fmt: skip
 
 

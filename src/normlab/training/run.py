@@ -9,14 +9,16 @@ import torch
 from normlab.config.lock import run_lock
 from normlab.config.schema import Config
 from normlab.data import Prepared, prepare
+from normlab.errors import UserError
 from normlab.model.gpt import GPT, count_parameters
 from normlab.observe.outcome import classify
 from normlab.observe.sinks import DiskSink, Sink, read_rows, truncate_after
 from normlab.observe.spikes import clip_rate, startup_overshoot, summarize_spikes
+from normlab.observe.throughput import flops_per_token, mfu
 from normlab.observe.wandb_sink import WandbSink, open_wandb
 from normlab.training.console import TrainingView
 from normlab.training.folder import FINISHED, RunFolder
-from normlab.training.hardware import resolve_hardware
+from normlab.training.hardware import Hardware, resolve_hardware
 from normlab.training.loop import Result, TrainingLoop
 from normlab.training.signals import StopRequest
 
@@ -37,6 +39,10 @@ def train(config: Config) -> dict[str, Any]:
             return summary
         try:
             return _train(config, folder)
+        except torch.OutOfMemoryError as error:
+            folder.write_summary({**folder.base_summary(), "status": "failed", "error": "out of memory"})
+            remedy = "a smaller train.micro_batch_size gives the same run in less memory"
+            raise UserError(f"the device is out of memory: {remedy}") from error
         except Exception as error:
             folder.write_summary({**folder.base_summary(), "status": "failed", "error": _one_line(error)})
             raise
@@ -72,7 +78,7 @@ def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
         with StopRequest() as stop:
             result = loop.run(disk, mirrors, stop, view)
         base["compiled"] = loop.step.compiled
-        summary = base | _summarise(config, folder, result, data)
+        summary = base | _summarise(config, folder, result, data) | _utilisation(config, network, hardware, result)
         folder.write_summary(summary)
         exit_code = 0
     finally:
@@ -120,6 +126,15 @@ def _summarise(config: Config, folder: RunFolder, result: Result, data: Prepared
         "seconds": result.seconds,
         "error": None,
     }
+
+
+def _utilisation(config: Config, network: GPT, hardware: Hardware, result: Result) -> dict[str, Any]:
+    """``flops_per_token`` by 6 N + 12 L d T, and ``mfu`` against the device's peak; null where that is not known."""
+    model = config.model
+    head = network.embed if network.head is None else network.head
+    multiplied = count_parameters(network)["non_embedding"] + head.weight.numel()
+    flops = flops_per_token(multiplied, model.n_layers, model.d_model, config.train.seq_len)
+    return {"flops_per_token": flops, "mfu": mfu(result.tokens_per_s, flops, hardware.name)}
 
 
 def _say_goodbye(folder: RunFolder, summary: dict[str, Any], mirror: WandbSink | None) -> None:
