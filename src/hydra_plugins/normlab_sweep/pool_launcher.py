@@ -20,10 +20,10 @@ class PoolLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs and print how they ended. A job is COMPLETED when its run is done or diverged."""
         from normlab.experiment.grid import config_of
+        from normlab.results import FINISHED
         from normlab.sweep.job import Job
         from normlab.sweep.pool import Pool
         from normlab.sweep.slots import slots
-        from normlab.sweep.state import FINISHED
         from normlab.sweep.summary import print_summary
         from normlab.sweep.view import make_view
 

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, TypeVar
 
-LOST = ("nan", "exploded")  # outcomes whose final loss is never averaged
+from normlab.results import LOST
 
 Value = TypeVar("Value", bound=Hashable)
 Results = Sequence[float | None]  # final metric of each ended run, smaller is better; None: lost (nan, exploded)

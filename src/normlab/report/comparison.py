@@ -16,9 +16,10 @@ from normlab.experiment.tuning import best_value
 from normlab.report import fairness
 from normlab.report.grid import Cell, all_seeds, runs_of_cells
 from normlab.report.labels import METRICS, row_label
-from normlab.report.row import ENDED, Row, usable
+from normlab.report.row import Row, usable
 from normlab.report.runs import as_text, load_metrics, load_probes
 from normlab.report.statistics import degraded_above, holm, paired_difference
+from normlab.results import FINISHED
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def compare(frame: pd.DataFrame, experiment: Experiment) -> Comparison:
     missing = [
         Missing(row_label(cell), seed, _state(runs, seed))
         for cell, runs, seed in asked
-        if not (runs["status"].isin(ENDED) & (runs["seed"] == seed)).any()
+        if not (runs["status"].isin(FINISHED) & (runs["seed"] == seed)).any()
     ]
     return Comparison(
         experiment, rows, used, missing, len(asked), n_outside=int(frame["treatment"].notna().sum()) - len(used)
@@ -107,7 +108,7 @@ def _is_chosen(cell: Cell, rows: list[Row], experiment: Experiment) -> bool:
 
 def _once(frame: pd.DataFrame) -> pd.DataFrame:
     """A run that lies in two folders (a copy) counts once; an ended one goes before one that was cut."""
-    unfinished_last = frame.sort_values("status", key=lambda s: ~s.isin(ENDED), kind="stable")
+    unfinished_last = frame.sort_values("status", key=lambda s: ~s.isin(FINISHED), kind="stable")
     return unfinished_last.drop_duplicates(["treatment", "placement", "seed"]).sort_index()
 
 
@@ -143,7 +144,7 @@ def _row(key: Cell, values: list[tuple[Value, pd.DataFrame]], experiment: Experi
 
 def _results(runs: pd.DataFrame, metric: str) -> list[float | None]:
     """The final metric of each ended run; None for one that was lost."""
-    ended = runs[runs["status"].isin(ENDED)]
+    ended = runs[runs["status"].isin(FINISHED)]
     good = usable(ended, metric)
     return [float(good.loc[label, metric]) if label in good.index else None for label in ended.index]
 

@@ -8,9 +8,10 @@ import pandas as pd
 
 from normlab.report.comparison import Comparison, Missing
 from normlab.report.labels import factor_name
-from normlab.report.row import ENDED, Row
+from normlab.report.row import Row
 from normlab.report.runs import as_text
 from normlab.report.statistics import wilson
+from normlab.results import FINISHED
 
 _MANY = 6  # items that a list in a note spells out
 
@@ -125,12 +126,12 @@ def _tuning(comparison: Comparison) -> list[str]:
 
 
 def _lost_in_sweep(row: Row) -> tuple[int, int]:
-    ended = row.sweep[row.sweep["status"].isin(ENDED)]
+    ended = row.sweep[row.sweep["status"].isin(FINISHED)]
     return len(ended) - len(row.usable_of(ended)), len(ended)
 
 
 def _how_made(comparison: Comparison) -> list[str]:
-    runs = comparison.frame[comparison.frame["status"].isin(ENDED)]
+    runs = comparison.frame[comparison.frame["status"].isin(FINISHED)]
     if runs.empty:
         return []
     tokens = (runs["train.steps"] * runs["train.batch_size"] * runs["train.seq_len"]).map(_count)

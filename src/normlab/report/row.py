@@ -8,13 +8,11 @@ from functools import cached_property
 import pandas as pd
 
 from normlab.experiment.schema import Value
-from normlab.experiment.tuning import LOST
 from normlab.report.grid import Cell
 from normlab.report.labels import row_label
 from normlab.report.runs import as_text
 from normlab.report.statistics import Estimate, estimate
-
-ENDED = ("done", "diverged")  # a run in any other state has no result yet
+from normlab.results import FINISHED, LOST
 
 
 @dataclass
@@ -48,7 +46,7 @@ class Row:
 
     @cached_property
     def ended(self) -> pd.DataFrame:
-        return self.runs[self.runs["status"].isin(ENDED)]
+        return self.runs[self.runs["status"].isin(FINISHED)]
 
     @cached_property
     def usable(self) -> pd.DataFrame:

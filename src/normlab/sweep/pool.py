@@ -13,10 +13,11 @@ from typing import Protocol
 from normlab.config.compose import chosen_config_dir
 from normlab.config.lock import EXIT_LOCKED, lock_holder
 from normlab.files import unwritable
+from normlab.results import FINISHED
 from normlab.sweep.job import Job
 from normlab.sweep.process import kill_groups, start
 from normlab.sweep.slots import Slot
-from normlab.sweep.state import FINISHED, last_line, last_metrics, read_state
+from normlab.sweep.state import last_line, last_metrics, read_state
 
 GRACE = 30.0  # seconds from SIGTERM to SIGKILL: a run writes its checkpoint in between
 _TICK = 0.1  # seconds between looks at the processes

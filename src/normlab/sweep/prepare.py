@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from normlab.config.identity import run_dir, treatment_hash
 from normlab.config.schema import Config
-from normlab.sweep.state import FINISHED, read_state
+from normlab.results import FINISHED
+from normlab.sweep.state import read_state
 
 
 def prepare_data(configs: Sequence[Config]) -> None:

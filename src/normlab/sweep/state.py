@@ -12,7 +12,6 @@ import yaml
 
 from normlab.config.lock import lock_holder
 
-FINISHED = ("done", "diverged")
 _TAIL = 8192  # bytes: dozens of lines of metrics.jsonl, whatever its length
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from normlab.results import FINISHED
 from normlab.sweep.job import Job, setting, varying
-from normlab.sweep.state import FINISHED
 
 
 class CellsFailed(Exception):

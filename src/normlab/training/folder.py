@@ -23,8 +23,6 @@ from normlab.errors import UserError
 from normlab.files import unwritable, write_atomic, write_json
 from normlab.training.hardware import Hardware
 
-FINISHED = ("done", "diverged")
-
 
 class RunFolder:
     """Paths and small files of one run."""

@@ -16,8 +16,9 @@ from normlab.observe.sinks import DiskSink, Sink, read_rows, truncate_after
 from normlab.observe.spikes import clip_rate, startup_overshoot, summarize_spikes
 from normlab.observe.throughput import flops_per_token, mfu
 from normlab.observe.wandb_sink import WandbSink, open_wandb
+from normlab.results import FINISHED
 from normlab.training.console import TrainingView
-from normlab.training.folder import FINISHED, RunFolder
+from normlab.training.folder import RunFolder
 from normlab.training.hardware import Hardware, resolve_hardware
 from normlab.training.loop import Result, TrainingLoop
 from normlab.training.signals import StopRequest

@@ -12,8 +12,9 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from normlab.report.comparison import Comparison
 from normlab.report.figure import NothingToDraw, figure, legend_right, title
 from normlab.report.labels import METRICS, UNITS
-from normlab.report.row import ENDED, usable
+from normlab.report.row import usable
 from normlab.report.style import GREY, looks
+from normlab.results import FINISHED
 
 
 @figure("lr_sensitivity")
@@ -44,7 +45,7 @@ def lr_sensitivity(comparison: Comparison) -> Figure:
                 markerfacecolor="none",
                 markeredgecolor=look.colour,
             )
-        ended = row.sweep[row.sweep["status"].isin(ENDED)]
+        ended = row.sweep[row.sweep["status"].isin(FINISHED)]
         lost += [(float(lr), look.colour) for lr in ended.drop(good.index)["optim.lr"]]
     axis.set_xscale("log")
     axis.set_xticks(swept, [f"{lr:g}" for lr in swept])
