@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-slow lint clean
@@ -14,17 +15,21 @@ $(INSTALLED): pyproject.toml constraints.txt scripts/install.sh
 	PYTHON=$(PYTHON) bash scripts/install.sh $(VENV)
 	@touch $@
 
+$(TESTABLE): $(INSTALLED)
+	PYTHON=$(PYTHON) bash scripts/install.sh $(VENV) dev
+	@touch $@
+
 quickstart: $(INSTALLED)  ## train Pre-, Post-, HybridNorm and HybridNorm* on real text, print the table
 	$(BIN)/normlab sweep experiments/quickstart.yaml
 	$(BIN)/normlab report quickstart
 
-test: $(INSTALLED) lint  ## style, types and the fast tests
+test: $(TESTABLE) lint  ## style, types and the fast tests
 	$(BIN)/python -m pytest
 
-test-slow: $(INSTALLED)  ## the tests that take minutes
+test-slow: $(TESTABLE)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: $(INSTALLED)
+lint: $(TESTABLE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

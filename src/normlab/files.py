@@ -13,7 +13,7 @@ from typing import Any
 from normlab.errors import UserError
 
 
-def write_atomic(path: Path, payload: bytes | str) -> None:
+def write_atomic(path: Path, payload: bytes | memoryview | str) -> None:
     """Write, fsync, rename. Raises UserError for a full disk or a folder that cannot be written."""
     data = payload.encode() if isinstance(payload, str) else payload
     temporary = None

@@ -10,9 +10,10 @@ import yaml
 from normlab.cli import main
 from normlab.config.compose import compose
 from normlab.config.identity import run_dir, treatment_hash
-from normlab.config.overrides import quoted, split_top_level, tidy
+from normlab.config.overrides import quoted, tidy
 from normlab.config.paths import shipped
 from normlab.config.schema import Config
+from normlab.placement.ops import split_top_level
 
 GROUPS = sorted(f"{path.parent.name}={path.stem}" for path in shipped("configs").glob("*/*.yaml"))
 NEEDS = {"data=files": ["data.paths=[a.txt]"]}  # what a file leaves to the user

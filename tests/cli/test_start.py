@@ -45,6 +45,29 @@ def test_the_examples_of_help_are_about_the_command(command: str, capsys: pytest
     assert 3 <= len(examples) <= 6
 
 
+def test_the_examples_of_sweep_have_cells_and_keep_quickstart_to_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    from normlab.experiment import load_experiment
+    from normlab.experiment.grid import cells
+
+    with pytest.raises(SystemExit):
+        main(["sweep", "--help"])
+    examples = [line.split()[3:] for line in capsys.readouterr().out.splitlines() if " sweep quickstart" in line]
+    for words in examples:
+        overrides = [word for word in words if "=" in word]
+        found = {cell.config.experiment for cell in cells(load_experiment("quickstart"), overrides)}
+        assert found == ({"smoke"} if overrides else {"quickstart"})
+    assert len(examples) == 3 and any("--report" in words for words in examples)
+
+
+def test_help_says_what_is_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("train", "prepare"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+    text = capsys.readouterr().out
+    assert "=?" not in text, "no question but an unknown name"
+    assert "documentation" not in text, "data=stdlib is source alone"
+
+
 def test_the_package_offers_its_four_functions() -> None:
     assert normlab.compose([]).seed == 0 and normlab.__version__
     assert callable(normlab.train) and callable(normlab.build_model) and callable(normlab.load_runs)

@@ -46,6 +46,7 @@ MISTAKES = [
     ("train experiment=a/b", "use letters, digits"),
     ("train --mulitrun", "unknown option '--mulitrun'; did you mean '--multirun'?"),
     ("train --cfg jobs", "invalid choice: 'jobs'"),
+    ("train --cfg job -m placement=pre,post", "--cfg shows one run: leave out --multirun"),
     ("train --config-dir nowhere", "--config-dir nowhere: no such folder"),
     ("trian", "unknown command 'trian'; did you mean 'train'?"),
     ("placement=hybrid", "did you mean: normlab train placement=hybrid"),
@@ -58,6 +59,8 @@ MISTAKES = [
     ("sweep placement=pre,hybird", "cell placement=hybird: unknown placement 'hybird'; did you"),
     ("sweep placement=pre,post seed=0,-1", "cell placement=pre seed=-1: seed='-1': should be greater"),
     ("sweep --report placement=pre,post", "--report needs an experiment file"),
+    ("sweep quickstart seed=0", "seed=0: experiment quickstart has seeds of its own, tune_seeds choose optim.lr"),
+    ("status quickstart seed=0", "edit the file or a copy of it"),
     ("report", "NAME is missing"),
     ("status nowhere", "no experiment 'nowhere'"),
     ("status all", "no runs in runs"),
@@ -109,6 +112,8 @@ def test_a_wrong_key_in_a_file_of_the_user_is_named(tmp_path: Path, capsys: pyte
         ("question: q\ngird: {}", "did you mean 'grid'?"),
         ("grid: {placement: [pre]}", "'question' is missing"),
         ("question: q\ngrid: {placement: [pre]}\noverrides: [optim.lrr=1]", "did you mean 'optim.lr'?"),
+        ("question: q\ngrid: {scale: [smoke]}\ntables: [mian]", "did you mean 'main'?"),
+        ("question: q\ngrid: {scale: [smoke]}\nfigures: [loss_curve]", "did you mean 'loss_curves'?"),
         ("- a", "an experiment is a mapping"),
         ("a: [", "not readable as YAML"),
     ],
@@ -118,3 +123,4 @@ def test_a_wrong_experiment_file(text: str, advice: str, capsys: pytest.CaptureF
     assert main(["sweep", "mine.yaml"]) == 2
     error = capsys.readouterr().err
     assert advice in error and error.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["mine.yaml"], "nothing ran"

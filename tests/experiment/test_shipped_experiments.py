@@ -10,8 +10,7 @@ import normlab
 from normlab.config.paths import shipped
 from normlab.experiment import load_experiment
 from normlab.experiment.grid import cells
-from normlab.report.figure import figure
-from normlab.report.table import table
+from normlab.report import check_parts
 
 FILES = sorted(shipped("experiments").glob("*.yaml"))
 SMALL = ["model.n_layers=2", "model.d_model=32", "model.n_heads=2", "model.n_kv_heads=1", "model.d_ff=32"]
@@ -23,7 +22,7 @@ SHORT = ["train.steps=2", "optim.warmup_steps=1", "train.batch_size=2", "train.m
 def test_every_cell_is_valid_and_the_report_knows_its_parts(file: Path) -> None:
     experiment = load_experiment(str(file))
     assert len(cells(experiment)) >= 2
-    assert set(experiment.tables) <= set(table.names()) and set(experiment.figures) <= set(figure.names())
+    check_parts(experiment)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from normlab import compose
-from normlab.model.gpt import meta_parameters
+from normlab.config.schema import Config
+from normlab.model.gpt import GPT, count_parameters
+
+
+def meta_parameters(config: Config, vocab_size: int) -> dict[str, int]:
+    """Counted on a network that is never allocated: the largest would not fit in this machine."""
+    with torch.device("meta"):
+        return count_parameters(GPT(config, vocab_size))
+
 
 TABLE_9 = {  # total and non-embedding parameters in millions
     "paper_151m": (151.4, 74.3),

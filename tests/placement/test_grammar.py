@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from normlab.errors import UserError
 from normlab.placement.expression import VARIABLES, evaluate
+from normlab.placement.init import check_init
 from normlab.placement.ops import Norm, Scale, Share, parse_chain
 from normlab.placement.resolve import layers_of, resolve
-from normlab.placement.schema import Placement
+from normlab.placement.schema import InitSpec, Placement
 
 VALUES = {"L": 12, "l": 3, "N": 24, "s": 5, "d": 768}
 
@@ -38,7 +39,8 @@ def test_expressions(text, value):
     "text",
     [
         "__import__('os').system('true')", "L.real", "[L]", "L if l else d", "lambda: 1", "L and l", "'L'", "True",
-        "sqrt(x=2)", "10**9**9", "2**(2**40)", "1/0", "sqrt(-1)", "L L", "", "q", "sqroot(2)", "1" * 300, "L[0]",
+        "sqrt(x=2)", "10**9**9", "((((9**64)**64)**64)**64)**64",
+        "2**(2**40)", "1/0", "sqrt(-1)", "L L", "", "q", "sqroot(2)", "1" * 300, "L[0]",
         "(yield)", "f'{L}'", "max()", "1e308*10",
     ],
 )  # fmt: skip
@@ -84,6 +86,7 @@ def test_chains():
         ("n(gian=2)", "unknown option 'gian'.*did you mean 'gain'"),
         ("n(scope=heads)", "write scope=head or scope=full"),
         ("=pre", "shares no slot"),
+        ("n(gain=2, affine=no)", "has no gain to set"),
     ],
 )
 def test_bad_chains(text, message):
@@ -140,6 +143,32 @@ def test_sharing_nothing_is_refused():
         resolve(Placement.model_validate({"ffn": {"pre": "=attn.pre"}}), 2, 8)
 
 
-def test_after_rope_is_for_queries_and_keys():
-    with pytest.raises(UserError, match="only for q and k"):
-        resolve(Placement.model_validate({"attn": {"v": "n(at=post_rope)"}}), 2, 8)
+@pytest.mark.parametrize(
+    ("placement", "message"),
+    [
+        ({"attn": {"v": "n(at=post_rope)"}}, "only for q and k"),
+        ({"final": "n(at=post_rope)"}, "only for q and k"),
+        ({"ffn": {"pre": "n(scope=full)"}}, "only inside attention"),
+        ({"attn": {"pre": "n", "k": "=attn.pre"}}, "can share a module"),
+        ({"attn": {"q": "n", "pre": "=attn.q"}}, "can share a module"),
+        ({"attn": {"pre": "n"}, "ffn": {"pre": "=attn.pre | c(0.5)"}}, "stands alone"),
+        ({"attn": {"pre": "n"}, "final": "=attn.pre"}, "can share a module"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(placement, message):
+    with pytest.raises(UserError, match=message):
+        resolve(Placement.model_validate(placement), 2, 8)
+
+
+def test_every_layer_s_init_is_checked():
+    check_init("depth_scaled", 4, 8)
+    for gain, message in (("1/(4-l)", "has no value"), ("2-l", "not negative")):
+        with pytest.raises(UserError, match=message):
+            check_init(InitSpec(gain={"o": gain}), 4, 8)
+    with pytest.raises(UserError, match="unknown variable 'l'"):
+        check_init(InitSpec(std="1/l"), 4, 8)  # the embedding is in no layer
+
+
+def test_a_recipe_is_no_init_of_a_placement():
+    with pytest.raises(UserError, match=r"unknown init 'recipe'; \(known: depth_scaled"):
+        check_init("recipe", 4, 8)

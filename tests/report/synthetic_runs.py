@@ -54,6 +54,7 @@ def write_run(
     diverged_step: int | None = None,
     spikes: tuple[int, ...] = (),
     summary: dict[str, Any] | None = None,
+    device: str = "cpu",
     **changes: Any,
 ) -> Path:
     """One run folder, whole. ``summary``: what differs from a healthy one."""
@@ -108,6 +109,7 @@ def write_run(
     environment = {
         "python": "3.11",
         "packages": {"torch": "2.11.0"},
+        "device": device,
         "hardware": "a CPU",
         "git_commit": "0123abc",
     }

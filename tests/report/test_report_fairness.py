@@ -68,6 +68,12 @@ def test_resolved_settings_are_compared_too(tmp_path: Path, change: dict[str, An
     check(load_runs(tmp_path), ["placement", factor])
 
 
+def test_a_run_on_a_gpu_is_not_compared_with_one_on_a_cpu(tmp_path: Path) -> None:
+    write_run(tmp_path, "pre")
+    write_run(tmp_path, "hybrid", device="cuda")
+    assert refusal(tmp_path, ["placement"]).startswith("rows differ in env.device: hybrid cuda, pre cpu; run them")
+
+
 def test_a_run_without_a_result_yet_is_compared_by_its_settings_only(tmp_path: Path) -> None:
     write_run(tmp_path, "pre")
     (write_run(tmp_path, "hybrid") / "summary.json").unlink()

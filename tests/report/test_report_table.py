@@ -160,8 +160,6 @@ def test_tune_seeds_choose_and_are_not_reported(tmp_path: Path) -> None:
     assert (rows["Pre-Norm"]["LR"], rows["Pre-Norm"]["Val. loss"]) == ("0.001", "2.6000 ± 0.1414")
     assert numbers(table)["hybrid"]["n"] == "2"
     assert any("chosen on seed 0, not reported" in note for note in table.notes)
-    with pytest.raises(UserError, match="tune_seeds holds every seed"):
-        build_table(load_runs(tmp_path), experiment(grid=GRID, tune="optim.lr", tune_seeds=[0, 1, 2]))
 
 
 def test_an_lr_at_which_a_run_was_lost_goes_behind_one_at_which_none_was(tmp_path: Path) -> None:
@@ -235,7 +233,5 @@ def test_mistakes_name_the_nearest_choice(tmp_path: Path) -> None:
     frame = load_runs(tmp_path)
     with pytest.raises(UserError, match="did you mean 'main'"):
         build_table(frame, experiment(), "mian")
-    with pytest.raises(UserError, match="did you mean 'val_loss'"):
-        build_table(frame, experiment(metric="valloss"))
     with pytest.raises(UserError, match="normlab sweep synthetic"):
         build_table(frame, experiment(grid={"placement": ["peri"]}, baseline={}))

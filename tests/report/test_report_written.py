@@ -11,8 +11,8 @@ import pytest
 from synthetic_runs import write_experiment, write_run
 
 from normlab.errors import UserError
-from normlab.experiment.schema import Experiment
-from normlab.report import write_report
+from normlab.experiment.schema import Experiment, load_experiment
+from normlab.report import check_parts, write_report
 from normlab.report.comparison import compare
 from normlab.report.figure import NothingToDraw, build_figure
 from normlab.report.grid import implied_experiment
@@ -114,6 +114,56 @@ def test_a_figure_without_data_is_left_out_with_a_reason(
     assert "not swept" in json.loads((out / "provenance.json").read_text())["figures"]["lr_sensitivity"]
     assert list((out / "figures").iterdir()) == []
     assert "figure lr_sensitivity left out" in capsys.readouterr().out
+
+
+def test_an_unknown_part_is_found_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs")
+    for part, wrong, right in (("tables", "mian", "main"), ("figures", "loss_curve", "loss_curves")):
+        file = write_experiment(tmp_path / "experiments", seeds=[0], **{part: [right, wrong]})
+        with pytest.raises(UserError, match=f"'{wrong}'.*did you mean '{right}'"):
+            check_parts(load_experiment(str(file)))
+        with pytest.raises(UserError, match=f"did you mean '{right}'"):
+            write_report("synthetic")
+    assert not (tmp_path / "results").exists()
+    check_parts(load_experiment(str(write_experiment(tmp_path / "experiments", figures=FIGURES))))
+
+
+def test_before_any_run_has_ended_the_lr_figure_says_so(tmp_path: Path) -> None:
+    for lr in (1e-3, 3e-3):
+        (write_run(tmp_path, optim={"lr": lr}) / "summary.json").unlink()
+    grid = {"placement": ["pre"], "optim.lr": [1e-3, 3e-3]}
+    comparison = compare(load_runs(tmp_path), Experiment(name="x", question="", grid=grid, tune="optim.lr"))
+    with pytest.raises(NothingToDraw, match="has ended"):
+        build_figure(comparison, "lr_sensitivity")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("names", [["pre"], ["pre", "hybrid"], ["pre", "hybrid", "post", "deepnorm", "mine"]], ids=len)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_shortest_runs_can_be_drawn(tmp_path: Path, steps: int, names: list[str]) -> None:
+    for name in names:
+        write_run(tmp_path, name, train={"steps": steps}, slots={"embed": "n"} if name == "mine" else {})
+    comparison = compare(load_runs(tmp_path), Experiment(name="x", question="", grid={"placement": names}))
+    loss = build_figure(comparison, "loss_curves").axes[0]
+    lowest = min(comparison.metrics(run_dir)["loss"].min() for run_dir in comparison.frame["run_dir"])
+    assert loss.get_ylim()[0] < lowest < loss.get_ylim()[1]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("steps", [1, 2])
+def test_runs_that_diverge_at_once_can_be_drawn_or_left_out(tmp_path: Path, steps: int) -> None:
+    lost = {"status": "diverged", "outcome": "nan", "diverged_step": steps}
+    write_run(tmp_path, "pre", 0, None, **lost)
+    alone = Experiment(name="x", question="", grid={"placement": ["pre"]})
+    if steps == 1:  # its only loss was not finite
+        with pytest.raises(NothingToDraw, match="no run that ended has a loss"):
+            build_figure(compare(load_runs(tmp_path), alone), "loss_curves")
+    else:
+        build_figure(compare(load_runs(tmp_path), alone), "loss_curves")
+    write_run(tmp_path, "hybrid")
+    both = Experiment(name="x", question="", grid={"placement": ["pre", "hybrid"]})
+    assert build_figure(compare(load_runs(tmp_path), both), "loss_curves").axes
 
 
 def test_figures_live_with_runs_that_measured_nothing(tmp_path: Path) -> None:

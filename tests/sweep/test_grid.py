@@ -56,6 +56,19 @@ def test_the_command_line_wins_and_may_sweep() -> None:
     assert found[0].factors == {"placement": "hybrid", "optim.lr": "0.001"}
 
 
+def test_seeds_on_the_command_line_replace_those_of_the_file() -> None:
+    found = cells(experiment(seeds=[0, 1]), ["seed=range(5,7)"])
+    assert [(cell.seed, cell.config.placement.name) for cell in found] == [
+        (5, "pre"), (5, "post"), (6, "pre"), (6, "post"),
+    ]  # fmt: skip
+
+
+def test_seeds_that_choose_and_seeds_that_report_belong_to_the_file() -> None:
+    tuned = experiment(grid={"optim.lr": ["1e-3", "2e-3"]}, tune="optim.lr", seeds=[1], tune_seeds=[0])
+    with pytest.raises(UserError, match=r"^seed=0,1: experiment try .* tune_seeds choose optim.lr .* edit the file"):
+        cells(tuned, ["seed=0,1"])
+
+
 def test_formulas_and_null_in_a_grid() -> None:
     grid = {"placement.attn.pre": ["n(gain=1/sqrt(l))", "n | c(0.5)", None], "data.hub_config": ["a, b"]}
     found = cells(experiment(grid=grid))

@@ -10,6 +10,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 import normlab.data
+import normlab.report
 from normlab.cli import main
 from normlab.sweep import pool
 
@@ -18,6 +19,14 @@ question: why
 overrides: [scale=smoke, train.steps=5]
 grid: {placement: [pre, hybrid]}
 seeds: [0, 1]
+"""
+TUNED = """
+question: why
+overrides: [scale=smoke, train.steps=5]
+grid: {placement: [pre, hybrid], optim.lr: [1e-3, 2e-3]}
+tune: optim.lr
+tune_seeds: [9]
+seeds: [0]
 """
 
 
@@ -110,3 +119,85 @@ def test_another_launcher_can_take_the_place_of_the_pool(prepared: list[Any], mo
     monkeypatch.setattr(BasicLauncher, "launch", launch)
     assert main(["sweep", "mine.yaml", "hydra/launcher=basic"]) == 0
     assert len(launched) == 4 and launched[0][0] == "experiment=mine"
+
+
+def test_where_no_tuning_run_ended_the_sweep_says_why_it_stops(
+    prepared: list[Any], behaviour: dict[int, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("tuned.yaml").write_text(TUNED)
+    behaviour[9] = "fails"
+    assert main(["sweep", "tuned.yaml"]) == 1
+    printed = capsys.readouterr()
+    assert "4 cells: 4 failed" in printed.out and printed.err == ""
+    assert "nothing more was run: no method has all runs of seed 9, which choose optim.lr\n" in printed.out
+    behaviour.clear()
+    assert main(["sweep", "tuned.yaml"]) == 0
+    assert len(list(Path("runs/tuned").glob("*/seed0"))) == 2, "one chosen value per placement"
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Replaces the report by a list of what it was called with."""
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(normlab.report, "write_report", lambda *given: calls.append(given))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("overrides", "report", "command"),
+    [
+        ([], ("mine.yaml", "runs"), "normlab report mine.yaml"),
+        (["runs_dir='my runs'"], ("mine.yaml", "my runs"), "normlab report mine.yaml --runs-dir 'my runs'"),
+        (["experiment=small", "runs_dir=other"], ("small", "other"), "normlab report small --runs-dir other"),
+    ],
+)
+def test_the_report_is_that_of_the_runs(
+    overrides: list[str],
+    report: tuple[str, str],
+    command: str,
+    prepared: list[Any],
+    reported: list[tuple[str, ...]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["sweep", "mine.yaml", "launch.jobs=4", *overrides]) == 0
+    assert f"next: {command}\n" in capsys.readouterr().out and reported == []
+    assert main(["sweep", "mine.yaml", *overrides, "--report"]) == 0
+    assert reported == [report] and "next:" not in capsys.readouterr().out
+
+
+def test_failed_cells_do_not_keep_the_others_from_the_report(
+    prepared: list[Any], behaviour: dict[int, str], reported: list[tuple[str, ...]]
+) -> None:
+    behaviour[1] = "fails"
+    assert main(["sweep", "mine.yaml", "--report"]) == 1
+    assert reported == [("mine.yaml", "runs")]
+
+
+def test_status_of_a_sweep_under_another_name_and_in_another_folder(
+    prepared: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["experiment=small", "runs_dir='runs (2), old'"]
+    assert main(["sweep", "mine.yaml", "launch.jobs=4", *where]) == 0
+    capsys.readouterr()
+    assert main(["status", "mine.yaml", "experiment=small", "--runs-dir", "runs (2), old"]) == 0
+    shown = capsys.readouterr().out
+    assert "small: 4 runs: 4 done" in shown and "not in the grid" not in shown
+    assert main(["status", "mine.yaml", "seed=0", *where]) == 0
+    shown = capsys.readouterr().out
+    assert "small: 2 runs: 2 done" in shown and "not in the grid" in shown
+
+
+def test_offline_runs_are_counted_with_the_line_that_uploads_them(
+    prepared: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", "mine.yaml", "launch.jobs=4", "runs_dir='my runs'"]
+    assert main(words) == 0
+    assert "wandb" not in capsys.readouterr().out, "there are none"
+    for seed in Path("my runs/mine").glob("*/seed*"):
+        (seed / "wandb" / "offline-run-1-a").mkdir(parents=True)
+    sent = next(Path("my runs/mine").glob("*/seed1/wandb/*"))
+    (sent / "run-a.wandb.synced").touch()
+    (Path("my runs/mine") / "older" / "seed0" / "wandb" / "offline-run-1-a").mkdir(parents=True)
+    assert main(words) == 0
+    line = "upload to wandb (3 offline): wandb sync 'my runs/mine'/*/*/wandb/offline-run-*\n"
+    assert line in capsys.readouterr().out

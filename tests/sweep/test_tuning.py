@@ -29,6 +29,13 @@ def test_a_lost_run_has_no_result():
     assert final_result(done | {"status": "diverged"}, "val_loss") is None
 
 
+def test_a_result_that_stands_beside_the_final_ones_is_found_too():
+    summary = {"status": "done", "outcome": "ok", "final": {"val_loss": 2.0}, "best_val_loss": 1.5}
+    assert final_result(summary, "best_val_loss") == 1.5
+    assert final_result(summary, "val_loss") == 2.0
+    assert final_result(summary | {"final": None}, "val_loss") is None
+
+
 @pytest.fixture
 def tuned(tmp_path: Path) -> tuple[Experiment, list[Cell]]:
     experiment = Experiment(
@@ -38,10 +45,10 @@ def tuned(tmp_path: Path) -> tuple[Experiment, list[Cell]]:
     return experiment, cells(experiment, [f"runs_dir={tmp_path}"])
 
 
-def finish(cell: Cell, val_loss: float) -> None:
+def finish(cell: Cell, val_loss: float, best: float | None = None) -> None:
     folder = run_dir(cell.config)
     folder.mkdir(parents=True)
-    summary = {"status": "done", "outcome": "ok", "final": {"val_loss": val_loss}}
+    summary = {"status": "done", "outcome": "ok", "final": {"val_loss": val_loss}, "best_val_loss": best}
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
@@ -68,6 +75,14 @@ def test_a_method_that_has_not_tried_every_value_waits(tuned):
     choice = choose(experiment, grid)
     assert list(choice.values.values()) == ["0.001"]
     assert {cell.config.placement.name for cell in chosen_cells(experiment, grid, choice)} == {"pre"}
+
+
+def test_the_best_validation_loss_can_choose(tuned):
+    experiment, grid = tuned
+    experiment = experiment.model_copy(update={"metric": "best_val_loss"})
+    for cell in tuning_cells(experiment, grid):
+        finish(cell, 2.0, best=2.0 - cell.config.optim.lr)
+    assert list(choose(experiment, grid).values.values()) == ["0.002", "0.002"]
 
 
 def test_tune_seeds_need_something_to_tune():

@@ -80,12 +80,12 @@ def test_observing_changes_no_number(tiny):
 
 
 def test_gradient_accumulation_is_the_same_step(tiny):
-    whole, parts = (normlab.compose(tiny(f"train.micro_batch_size={size}", "train.precision=fp32")) for size in (4, 1))
+    whole, parts = (normlab.compose(tiny(f"train.micro_batch_size={size}", f"experiment=by{size}")) for size in (4, 1))
     losses = []
     for config in (whole, parts):
         normlab.train(config)
-        losses.append(torch.tensor([row["loss"] for row in rows(config) if "loss" in row]))
-    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
+        losses.append(torch.tensor([(row["loss"], row["grad_norm"]) for row in rows(config) if "loss" in row]))
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-3)
 
 
 LAUNCH = "import sys, normlab; normlab.train(normlab.compose(sys.argv[1:]))"
@@ -152,16 +152,42 @@ def test_divergence_is_a_result(tiny):
     assert normlab.train(config) == summary  # final, as any other result
 
 
-def test_data_that_changed_under_a_cut_run_is_refused(tiny, corpus):
-    overrides = tiny("checkpoint.every=5")
-    config = normlab.compose(overrides)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"data": {"fingerprint": "another"}}, "the data changed since"), ({"precision": "bf16"}, "began in bf16")],
+)
+def test_a_run_never_goes_on_under_other_conditions(tiny, changed, message):
+    config = normlab.compose(tiny("checkpoint.every=5"))
     summary = normlab.train(config)
-    folder = run_dir(config)
-    (folder / "summary.json").write_text(
-        json.dumps({**summary, "status": "interrupted", "data": {**summary["data"], "fingerprint": "another"}})
-    )
-    with pytest.raises(UserError, match="the data changed since"):
-        normlab.train(config)
+    (run_dir(config) / "summary.json").write_text(json.dumps({**summary, "status": "interrupted", **changed}))
+    for _ in range(2):  # being refused once must not make it forget
+        with pytest.raises(UserError, match=message):
+            normlab.train(config)
+
+
+def test_text_and_model_that_do_not_fit_are_one_line(tiny):
+    with pytest.raises(UserError, match=r"model\.vocab_size=100 is less than the tokenizer's 257"):
+        normlab.train(normlab.compose(tiny("model.vocab_size=100")))
+
+
+def test_many_passes_over_a_small_text_are_said(tiny, capsys):
+    normlab.train(normlab.compose(tiny("train.batch_size=64", "train.steps=200", "eval.every=200", "train.seq_len=32")))
+    assert "passes over" in capsys.readouterr().out
+
+
+def test_an_unknown_norm_is_found_before_the_data(tiny, monkeypatch):
+    monkeypatch.setattr("normlab.training.run.prepare", lambda *args: pytest.fail("prepared"))
+    with pytest.raises(UserError, match="unknown norm 'rmsnrom'"):
+        normlab.train(normlab.compose(tiny("norm.name=rmsnrom")))
+
+
+def test_a_torn_checkpoint_is_swept_up(tiny):
+    config = normlab.compose(tiny())
+    torn = run_dir(config) / "checkpoints" / ".step_0000010.pt.xyz"
+    torn.parent.mkdir(parents=True)
+    torn.write_bytes(b"half")
+    normlab.train(config)
+    assert not torn.exists()
 
 
 def test_a_failure_marks_the_run(tiny):

@@ -9,7 +9,7 @@ from normlab.cli.arguments import Arguments
 HELP = """\
 normlab prepare [KEY=VALUE ...]      read the text, train the tokenizer, write the tokens
 
-  normlab prepare                                        the texts of Python's own documentation and source
+  normlab prepare                                        the source of Python's standard library
   normlab prepare data=wikitext103                       from the Hugging Face hub
   normlab prepare data=tinystories data.max_bytes=20000000
   normlab prepare data=files 'data.paths=[texts/*.txt]' data.tokenizer.vocab_size=8192

@@ -10,7 +10,7 @@ HELP = """\
 normlab status NAME|all [KEY=VALUE ...]    how far the runs of an experiment are, from the disk alone
 
   normlab status quickstart                also says which runs of its grid are still missing
-  normlab status quickstart scale=smoke    if the sweep was started so
+  normlab status quickstart scale=smoke experiment=smoke    if the sweep was started so
   normlab status scratch                   runs made by hand
   normlab status all                       one line per experiment
 

@@ -11,8 +11,8 @@ HELP = """\
 normlab sweep [EXPERIMENT] [KEY=VALUE ...]     many runs, side by side on this machine
 
   normlab sweep quickstart                     the grid of experiments/quickstart.yaml
-  normlab sweep quickstart scale=smoke         the same grid, smaller: what is said here wins
-  normlab sweep quickstart seed=0 --report     one seed of it, and its tables at the end
+  normlab sweep quickstart --report            and its tables at the end
+  normlab sweep quickstart scale=smoke experiment=smoke     the same grid, smaller, under a name of its own
   normlab sweep my/grid.yaml launch.jobs=2     a file of your own, two runs at once
   normlab sweep placement=pre,post,hybrid optim.lr=1e-3,3e-3 seed=range(3) experiment=lr
 
@@ -21,8 +21,8 @@ normlab sweep [EXPERIMENT] [KEY=VALUE ...]     many runs, side by side on this m
   --report          write the experiment's report at the end
   --config-dir DIR  your own groups besides ./configs
 
-A run that is done is skipped, one that was cut goes on, one that fails does not stop the others. Ctrl-C lets
-every run save and leave; the same command goes on. Its output is in runs/<experiment>/.../seed<k>/log.txt.
+KEY=VALUE wins over the file. A run that is done is skipped, one that was cut goes on, one that fails does not stop
+the others. Ctrl-C lets every run save and leave; the same command goes on. What a run prints is in its log.txt.
 """
 
 
@@ -53,11 +53,6 @@ def run(words: Sequence[str]) -> int:
     chosen = []
     if names:
         load_experiment(names[0])  # a mistake in it is found before Hydra starts
-        chosen = [f"hydra.sweeper.experiment={quoted(names[0])}"]
+        chosen = [f"hydra.sweeper.experiment={quoted(names[0])}", f"hydra.sweeper.report={quoted(given.report)}"]
     with user_config_dir(given.config_dir):
-        code = run_hydra([*chosen, *overrides], sweep=True)
-    if given.report:
-        from normlab.report import write_report
-
-        write_report(names[0])
-    return code
+        return run_hydra([*chosen, *overrides], sweep=True)

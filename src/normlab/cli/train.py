@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from normlab.cli.arguments import Arguments
+from normlab.errors import UserError
 
 HELP = """\
 normlab train [KEY=VALUE ...]        train one run; again: resume it, or do nothing if it is done
@@ -16,7 +17,8 @@ normlab train [KEY=VALUE ...]        train one run; again: resume it, or do noth
   normlab train 'placement.attn.pre=n | c(1/sqrt(l))'    a formula in a slot
   normlab train data=files 'data.paths=[texts/*.txt]'    your own text
 
-  placement=  norm=  model=  data=  optim=  scale=  wandb=   a name; `normlab train placement=?` lists them
+  placement=  norm=  model=  data=  optim=  scale=  wandb=   a name; a wrong one is answered with the valid ones
+                    (`normlab placements` lists the placements)
   seed=0            optim.lr=3e-3         train.steps=400     experiment=scratch
   init=recipe       optim.warmup_steps=   train.batch_size=   runs_dir=runs
   wandb=offline     optim.schedule=       train.seq_len=      train.device=auto
@@ -38,6 +40,9 @@ def run(words: Sequence[str]) -> int:
     arguments.add_argument("--config-dir")
     arguments.add_argument("-m", "--multirun", action="store_true")
     given = arguments.read(words)
+
+    if given.cfg and given.multirun:
+        raise UserError("--cfg shows one run: leave out --multirun and give every key one value")
 
     from normlab.config.compose import compose, user_config_dir
 

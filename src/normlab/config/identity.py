@@ -22,6 +22,9 @@ _NOT_TREATMENT = {
 }  # fmt: skip
 
 
+_SLUG = 50  # characters: with experiment and hash within the 128 that wandb takes for the name of a group
+
+
 def treatment(config: Config) -> dict[str, Any]:
     """The part of a configuration that can change a run's numbers, as nested plain data, without the seed."""
     plain = config.model_dump(mode="json", by_alias=True)
@@ -44,7 +47,7 @@ def treatment_hash(config: Config) -> str:
 def slug(config: Config) -> str:
     """What a person reads in a folder name: ``hybrid-rmsnorm-nano-lr0.003``."""
     words = f"{config.placement.name}-{config.norm.name}-{config.model.name}-lr{config.optim.lr:g}"
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[:80]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[:_SLUG]
 
 
 def run_name(config: Config) -> str:

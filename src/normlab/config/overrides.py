@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from normlab.errors import UserError
+from normlab.placement.ops import split_top_level
 
 _BARE = re.compile(r"[A-Za-z0-9_./+-]+")  # what Hydra's grammar takes without quotes
 _WORDS_WITH_A_MEANING = {"null", "true", "false", "none", "nan", "inf"}
@@ -59,22 +60,6 @@ def quoted(value: str | int | float | bool | None) -> str:
     if isinstance(value, str) and (not _BARE.fullmatch(value) or value.lower() in _WORDS_WITH_A_MEANING):
         return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "'"
     return str(value)
-
-
-def split_top_level(text: str) -> list[str]:
-    """Split at the commas outside of brackets and quotes: ``n,n(gain=min(1,l))`` has two parts."""
-    pieces, depth, quote = [""], 0, ""
-    for char in text:
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        depth += 0 if quote else (char in "([{") - (char in ")]}")
-        if char == "," and depth == 0 and not quote:
-            pieces.append("")
-        else:
-            pieces[-1] += char
-    return pieces
 
 
 def _quote_formula(value: str) -> str:

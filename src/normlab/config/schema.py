@@ -6,13 +6,15 @@ batch sizes are sequences over all devices, lengths are tokens.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from normlab.placement.init import check_init
 from normlab.placement.resolve import resolve
 from normlab.placement.schema import InitSpec, Placement, Strict
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class NormConfig(Strict):
@@ -93,14 +95,20 @@ class DataConfig(Strict):
     max_bytes: int | None = Field(None, ge=1000)  # stop reading the train text after this many bytes of UTF-8
     tokenizer: TokenizerConfig = TokenizerConfig()
     cache_dir: str | None = None  # None: $NORMLAB_CACHE, else the user's cache folder
-    workers: int | None = Field(None, ge=1)  # processes that tokenize; None: one per core
+    workers: int | None = Field(None, ge=1)  # threads that tokenize; None: one per core
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> DataConfig:
         if self.source == "files" and not self.paths:
-            raise ValueError("data=files needs data.paths, for example data.paths=[texts/*.txt]")
+            raise ValueError("the source `files` needs data.paths, for example data.paths=[texts/*.txt]")
+        if self.source != "files" and (self.paths or self.val_paths):
+            raise ValueError(f"data.paths is read by data=files only, and the source here is {self.source}")
         if self.source == "hub" and not self.hub_id:
-            raise ValueError("data.source=hub needs data.hub_id, for example data.hub_id=Salesforce/wikitext")
+            raise ValueError("the source `hub` needs data.hub_id, for example data.hub_id=Salesforce/wikitext")
+        if self.source != "hub" and self.hub_id:
+            raise ValueError(f"data.hub_id is read by data.source=hub only, and the source here is {self.source}")
+        if self.tokenizer.kind in ("bytes", "bpe") and self.tokenizer.name:
+            raise ValueError("data.tokenizer.name needs data.tokenizer.kind=file or hub")
         if self.tokenizer.kind in ("file", "hub") and not self.tokenizer.name:
             raise ValueError(f"data.tokenizer.kind={self.tokenizer.kind} needs data.tokenizer.name")
         return self
@@ -115,7 +123,7 @@ class OptimConfig(Strict):
     schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
     warmup_steps: int = Field(0, ge=0)
     decay_share: float = Field(0.2, gt=0, le=1)  # wsd: share of the run that decays
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.1, ge=0)
     decay_gains: bool = True  # norm gains, biases and learned scales (HybridNorm and OLMo 2 decay them)

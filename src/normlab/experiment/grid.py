@@ -32,7 +32,8 @@ def cells(experiment: Experiment, extra_overrides: Sequence[str] = ()) -> list[C
     """The union of the experiment's products times its seeds; ``extra_overrides`` win, and may be sweeps.
 
     All treatments of the first seed come first, so that a sweep that is cut short can be compared. Cells that
-    are the same run are one cell. Raises UserError that names the first cell that is no valid run.
+    are the same run are one cell. Raises UserError that names the first cell that is no valid run, and for a
+    ``seed=`` where some seeds tune and others report: one list of seeds cannot say which does what.
     """
     for product in experiment.grid:
         if empty := [key for key, values in product.items() if not values]:
@@ -40,14 +41,31 @@ def cells(experiment: Experiment, extra_overrides: Sequence[str] = ()) -> list[C
     if not experiment.grid:
         raise UserError(f"experiment {experiment.name}: the grid is empty")
     held = _by_key([f"experiment={experiment.name}", *tidy(experiment.overrides)])
-    extras = [_by_key(combination) for combination in _combinations(extra_overrides)]
+    extras = [_by_key(combination) for combination in _combinations(_without_seed(extra_overrides))]
     chosen = []
-    for seed in dict.fromkeys([*experiment.seeds, *experiment.tune_seeds]):
+    for seed in _seeds(experiment, extra_overrides):
         for product in experiment.grid:
             for values in itertools.product(*product.values()):
                 factors = _by_key(tidy([f"{key}={quoted(value)}" for key, value in zip(product, values, strict=True)]))
-                chosen += [held | factors | {"seed": f"seed={seed}"} | extra for extra in extras]
+                chosen += [held | factors | {"seed": seed} | extra for extra in extras]
     return _checked(chosen, [*experiment.factors, *_varying(extras)])
+
+
+def _seeds(experiment: Experiment, extra_overrides: Sequence[str]) -> list[str]:
+    """The seeds of the experiment as overrides, or those that ``extra_overrides`` give in their place."""
+    given = [override for override in extra_overrides if key_of(override) == "seed"]
+    if given and experiment.tune_seeds:
+        raise UserError(
+            f"{given[0]}: experiment {experiment.name} has seeds of its own, tune_seeds choose {experiment.tune} and "
+            "seeds report; edit the file or a copy of it"
+        )
+    if given:
+        return list(dict.fromkeys(_by_key(combination)["seed"] for combination in _combinations(given)))
+    return [f"seed={seed}" for seed in dict.fromkeys([*experiment.seeds, *experiment.tune_seeds])]
+
+
+def _without_seed(overrides: Iterable[str]) -> list[str]:
+    return [override for override in overrides if key_of(override) != "seed"]
 
 
 def cells_of_command_line(overrides: Sequence[str]) -> list[Cell]:
@@ -60,7 +78,7 @@ def cells_of_command_line(overrides: Sequence[str]) -> list[Cell]:
 def config_of(overrides: Sequence[str]) -> Config:
     """``compose``, remembering: the seeds of a treatment are composed once."""
     seeds = [override for override in overrides if key_of(override) == "seed"]
-    config = _composed(tuple(override for override in overrides if key_of(override) != "seed"))
+    config = _composed(tuple(_without_seed(overrides)))
     if not seeds:
         return config
     plain = config.model_dump(by_alias=True) | {"seed": seeds[-1].partition("=")[2]}

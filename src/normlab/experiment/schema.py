@@ -14,7 +14,7 @@ figures: [loss_curves, gradient_depth]
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -26,6 +26,7 @@ from normlab.placement.schema import Strict
 
 Value = str | int | float | bool | None
 Product = dict[str, list[Value]]
+Metric = Literal["val_loss", "val_bpb", "train_loss", "best_val_loss"]  # what a run's summary.json ends with
 
 
 class PaperColumn(Strict):
@@ -47,7 +48,7 @@ class Experiment(Strict):
     baseline: dict[str, Value] = {}  # which cells the others are compared with, by factor
     tune: str | None = None  # a factor of the grid of which each row takes its own best value
     tune_seeds: list[int] = []  # seeds that try every value, choose and are not reported; empty: the reported ones do
-    metric: str = "val_loss"
+    metric: Metric = "val_loss"
     tables: list[str] = ["main"]
     figures: list[str] = []
     paper: list[PaperColumn] = []
@@ -64,9 +65,21 @@ class Experiment(Strict):
                 raise ValueError(f"'{factor}' is no factor of the grid; its factors are {', '.join(self.factors)}")
         if self.tune_seeds and not self.tune:
             raise ValueError("tune_seeds choose the value of a factor: name it, for example `tune: optim.lr`")
+        if self.tune_seeds and not self.reported_seeds:
+            raise ValueError("tune_seeds holds every seed: none is left to report; add one to seeds")
+        if without := [product for product in self.grid if self.tune and self.tune not in product]:
+            raise ValueError(
+                f"tune: {self.tune} has no values in the product of {', '.join(without[0]) or 'nothing'}; "
+                "every product of the grid needs some, one will do"
+            )
         if "seed" in self.factors:
             raise ValueError("seeds stand under `seeds`, not in the grid: they are replicates, not a factor")
         return self
+
+    @property
+    def reported_seeds(self) -> list[int]:
+        """The seeds whose results stand in a table: all but those that only choose the tuned value."""
+        return [seed for seed in self.seeds if seed not in self.tune_seeds]
 
     @property
     def factors(self) -> list[str]:

@@ -23,9 +23,9 @@ def best_value(results: Mapping[Value, Results]) -> Value | None:
 
 
 def final_result(summary: Mapping[str, Any], metric: str) -> float | None:
-    """The final ``metric`` that a run's summary.json holds; None for a run that was lost."""
+    """The ``metric`` that a run's summary.json ends with; None for a run that was lost."""
     lost = summary.get("status") != "done" or summary.get("outcome") in LOST
-    return None if lost else (summary.get("final") or {}).get(metric)
+    return None if lost else (summary.get("final") or {}).get(metric, summary.get(metric))
 
 
 def _score(ended: Results) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -74,10 +73,3 @@ def count_parameters(network: nn.Module) -> dict[str, int]:
         "non_embedding": sum(of.values()) - embedding,
         "norm": sum(p.numel() for p in in_slots),
     }
-
-
-@torch.no_grad()
-def meta_parameters(config: Config, vocab_size: int) -> dict[str, int]:
-    """Parameter counts of a network that is never allocated, for sizes that this machine could not hold."""
-    with torch.device("meta"):
-        return count_parameters(GPT(config, vocab_size))

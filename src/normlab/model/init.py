@@ -12,8 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from normlab.placement.expression import evaluate
-from normlab.placement.init import InitRule, init_rule
+from normlab.placement.init import InitRule, init_rule, std_and_gain
 from normlab.placement.schema import InitSpec
 
 
@@ -33,16 +32,10 @@ def initialise(network: nn.Module, init: str | InitSpec, n_layers: int, d_model:
 
 
 def _std(rule: InitRule, matrix: str, parameter: Tensor, layer: int | None, n_layers: int, d_model: int) -> float:
-    variables: dict[str, float] = {"L": n_layers, "N": 2 * n_layers, "d": d_model}
-    if layer is not None:
-        variables["l"] = layer
-    if rule.std is not None:
-        std = evaluate(rule.std, variables)
-    elif matrix in ("embed", "pos"):
-        std = d_model**-0.5
-    else:
-        std = math.sqrt(2 / sum(parameter.shape))
-    return std * evaluate(rule.gain.get(matrix, 1.0), variables)
+    std, gain = std_and_gain(rule, matrix, layer, n_layers, d_model)
+    if std is None:
+        std = d_model**-0.5 if matrix in ("embed", "pos") else math.sqrt(2 / sum(parameter.shape))
+    return std * gain
 
 
 def _draw(like: Tensor, cutoff: float | None, key: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from normlab.errors import UserError
+from normlab.files import unwritable, write_atomic
 
 Row = dict[str, Any]
 
@@ -37,16 +39,26 @@ class JsonlSink:
     def log(self, rows: list[Row]) -> None:
         """Append and hand over to the operating system: another process sees whole rows."""
         # One write per flush; Python's repr of a float is the shortest text that reads back to the same bits.
-        self._file.write("".join(json.dumps(_plain(row), allow_nan=False) + "\n" for row in rows))
-        self._file.flush()
+        text = "".join(json.dumps(_plain(row), allow_nan=False) + "\n" for row in rows)
+        with self._disk_errors():
+            self._file.write(text)
+            self._file.flush()
 
     def sync(self) -> None:
         """Survive a power cut up to here; to be called before a checkpoint that counts on these rows."""
-        os.fsync(self._file.fileno())
+        with self._disk_errors():
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self.sync()
-        self._file.close()
+        with self._disk_errors(), self._file:
+            os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(Path(self._file.name), error) from None
 
 
 class DiskSink:
@@ -113,9 +125,4 @@ def truncate_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = b"".join(line + b"\n" for line, row in _lines(path) if row["step"] <= step)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_atomic(path, kept)

@@ -66,7 +66,7 @@ def evaluate(text: str | float | int, values: Mapping[str, float]) -> float:
 def _value(node: ast.expr, values: Mapping[str, float], text: str) -> float:
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return number
+            return float(number)  # a float overflows where an integer would grow for ever
         case ast.Name(id=name):
             if name not in values:
                 raise UserError(f"unknown variable '{name}' in '{text}'; {nearest(name, values)}")
@@ -75,8 +75,6 @@ def _value(node: ast.expr, values: Mapping[str, float], text: str) -> float:
             return _OPERATORS[type(op)](_value(operand, values, text))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             a, b = _value(left, values, text), _value(right, values, text)
-            if isinstance(op, ast.Pow) and abs(b) > 64:
-                raise UserError(f"exponent {b:g} in '{text}' is too large")
             return _OPERATORS[type(op)](a, b)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
             if name not in FUNCTIONS:

@@ -38,7 +38,8 @@ def init_rule(init: str | InitSpec) -> InitRule:
     """The rule that a name or a specification stands for. Raises UserError for an unknown base or matrix."""
     spec = InitSpec(base=init) if isinstance(init, str) else init
     if spec.base not in BASES:
-        raise UserError(f"unknown init '{spec.base}'; {nearest(spec.base, [*BASES, 'recipe'])}")
+        known = [*BASES] if spec.base == "recipe" else [*BASES, "recipe"]  # a recipe cannot be a placement's own
+        raise UserError(f"unknown init '{spec.base}'; {nearest(spec.base, known)}")
     base = BASES[spec.base]
     for matrix in spec.gain:
         if matrix not in MATRICES:
@@ -47,12 +48,25 @@ def init_rule(init: str | InitSpec) -> InitRule:
     return InitRule(std, base.cutoff, {**base.gain, **spec.gain})
 
 
+def std_and_gain(
+    rule: InitRule, matrix: str, layer: int | None, n_layers: int, d_model: int
+) -> tuple[float | None, float]:
+    """The rule's standard deviation (None: Glorot's) and factor for a matrix of 1-based ``layer``, None outside."""
+    variables: dict[str, float] = {"L": n_layers, "N": 2 * n_layers, "d": d_model}
+    if layer is not None:
+        variables["l"] = layer
+    std = None if rule.std is None else evaluate(rule.std, variables)
+    gain = evaluate(rule.gain.get(matrix, 1.0), variables)
+    for number in (std, gain):
+        if number is not None and number < 0:
+            raise UserError(f"init: the factor of '{matrix}' is {number:g}; a standard deviation is not negative")
+    return std, gain
+
+
 def check_init(init: str | InitSpec, n_layers: int, d_model: int) -> None:
-    """Evaluate every expression of an init once. Raises UserError for one that has no positive value."""
+    """Evaluate an init for every matrix of every layer. Raises UserError for one that is negative or has no value."""
     rule = init_rule(init)
-    for matrix, expression in [("std", rule.std), *rule.gain.items()]:
-        if expression is None:
-            continue
-        value = evaluate(expression, {"L": n_layers, "l": 1, "N": 2 * n_layers, "d": d_model})
-        if value < 0:
-            raise UserError(f"init: the factor of '{matrix}' is {value:g}; a standard deviation is not negative")
+    for matrix in MATRICES:
+        outside = matrix in ("embed", "pos", "head")
+        for layer in [None] if outside else range(1, n_layers + 1):
+            std_and_gain(rule, matrix, layer, n_layers, d_model)

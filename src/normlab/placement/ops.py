@@ -93,7 +93,7 @@ def _parse_op(text: str, where: str) -> Op:
 
 def _parse_norm(args: str, where: str) -> Norm:
     options: dict[str, str] = {}
-    for item in filter(None, (piece.strip() for piece in _split_top_level(args))):
+    for item in filter(None, (piece.strip() for piece in split_top_level(args))):
         key, equals, value = (piece.strip() for piece in item.partition("="))
         if key not in _NORM_OPTIONS:
             raise UserError(f"{where}: unknown option '{key}' of n(...); {nearest(key, _NORM_OPTIONS)}")
@@ -102,17 +102,23 @@ def _parse_norm(args: str, where: str) -> Norm:
             expected = " or ".join(f"{key}={choice}" for choice in allowed or ("1/sqrt(L)",))
             raise UserError(f"{where}: bad option '{item}' of n(...); write {expected}")
         options[key] = value
+    if options.get("affine") == "no" and "gain" in options:
+        raise UserError(f"{where}: n(affine=no) has no gain to set; write '... | c({options['gain']})' for a constant")
     flags = {key: options[key] == "yes" for key in ("affine", "decay") if key in options}
     words = {key: options[key] for key in ("gain", "scope", "at") if key in options}
     return Norm(**words, **flags)  # type: ignore[arg-type]
 
 
-def _split_top_level(args: str) -> list[str]:
-    """Split at the commas that stand outside parentheses: ``gain=min(1,l), decay=no``."""
-    pieces, depth = [""], 0
-    for char in args:
-        depth += {"(": 1, ")": -1}.get(char, 0)
-        if char == "," and depth == 0:
+def split_top_level(text: str) -> list[str]:
+    """Split at the commas outside of brackets and quotes: ``n,n(gain=min(1,l))`` has two parts."""
+    pieces, depth, quote = [""], 0, ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        depth += 0 if quote else (char in "([{") - (char in ")]}")
+        if char == "," and depth == 0 and not quote:
             pieces.append("")
         else:
             pieces[-1] += char

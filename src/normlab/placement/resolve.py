@@ -11,6 +11,7 @@ from normlab.placement.expression import evaluate
 from normlab.placement.ops import Norm, Op, Scale, Share, parse_chain
 from normlab.placement.schema import AttentionSlots, Block, Placement, Sublayer
 
+_SHARING = ("pre", "out", "skip", "post")
 _SLOT_ORDER = ("pre", "q", "k", "v", "ctx", "hidden", "out", "skip", "post")
 
 
@@ -120,16 +121,18 @@ def _resolve_sublayer(slots: Sublayer, name: str, variables: Mapping[str, float]
         for slot in _SLOT_ORDER
         if getattr(slots, slot, None) is not None
     }
-    for slot, chain in chains.items():
-        for resolved in chain:
-            if isinstance(resolved.op, Norm) and resolved.op.at == "post_rope" and slot not in ("q", "k"):
-                raise UserError(f"placement.{name}.{slot}: at=post_rope has a meaning only for q and k")
     return ResolvedSublayer(chains, slots.read, slots.from_)
 
 
 def _resolve_chain(text: str | None, where: str, variables: Mapping[str, float]) -> tuple[ResolvedOp, ...]:
     resolved = []
-    for op in parse_chain(text, where):
+    ops = parse_chain(text, where)
+    for op in ops:
+        _check_place(op, where.rpartition(".")[2], where)
+        if isinstance(op, Share) and len(ops) > 1:
+            raise UserError(
+                f"{where}: a shared module stands alone in its slot; share it from a slot that holds the chain"
+            )
         try:
             match op:
                 case Norm(gain=expression) | Scale(value=expression):
@@ -139,6 +142,16 @@ def _resolve_chain(text: str | None, where: str, variables: Mapping[str, float])
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
     return tuple(resolved)
+
+
+def _check_place(op: Op, slot: str, where: str) -> None:
+    """An option that has no meaning in a slot is a mistake, not something to pass over."""
+    if isinstance(op, Norm) and op.at == "post_rope" and slot not in ("q", "k"):
+        raise UserError(f"{where}: at=post_rope has a meaning only for q and k")
+    if isinstance(op, Norm) and op.scope == "full" and slot not in ("q", "k", "v", "ctx"):
+        raise UserError(f"{where}: scope=full has a meaning only inside attention: q, k, v, ctx")
+    if isinstance(op, Share) and not {slot, op.slot} <= set(_SHARING):
+        raise UserError(f"{where}: only {', '.join(_SHARING)} of a block can share a module, all of the same width")
 
 
 def _check_shares(block: ResolvedBlock, layer: int) -> None:

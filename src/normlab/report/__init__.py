@@ -5,7 +5,7 @@
 """
 
 from normlab.report.fairness import UnfairComparison, check
-from normlab.report.report import write_report
+from normlab.report.report import check_parts, write_report
 from normlab.report.runs import load_metrics, load_probes, load_runs
 from normlab.report.table import build_table
 
@@ -13,6 +13,7 @@ __all__ = [
     "UnfairComparison",
     "build_table",
     "check",
+    "check_parts",
     "load_metrics",
     "load_probes",
     "load_runs",

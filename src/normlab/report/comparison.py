@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from normlab.errors import UserError, nearest
+from normlab.errors import UserError
 from normlab.experiment.schema import Experiment, Value
 from normlab.experiment.tuning import best_value
 from normlab.report import fairness
-from normlab.report.grid import Cell, all_seeds, runs_of_cells
-from normlab.report.labels import METRICS, row_label
+from normlab.report.grid import Cell, all_seeds, of_one_setting, runs_of_cells
+from normlab.report.labels import row_label
 from normlab.report.row import Row, usable
 from normlab.report.runs import as_text, load_metrics, load_probes
 from normlab.report.statistics import degraded_above, holm, paired_difference
@@ -40,7 +40,8 @@ class Comparison:
     frame: pd.DataFrame  # every run that belongs to the grid
     missing: list[Missing]
     n_cells: int  # cells times seeds
-    n_outside: int  # runs in the folder that the grid does not ask for
+    n_outside: int  # runs in the folder that are not used
+    n_beside: int  # those of them that fit the grid, but at another size or setting
     _metrics: dict[str, pd.DataFrame] = field(default_factory=dict)
     _probes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -69,12 +70,7 @@ def compare(frame: pd.DataFrame, experiment: Experiment) -> Comparison:
 
     Raises UnfairComparison where runs differ in more than the factors, UserError where nothing is left.
     """
-    if experiment.metric not in METRICS:
-        raise UserError(f"metric '{experiment.metric}': {nearest(experiment.metric, METRICS)}")
-    reported = [seed for seed in experiment.seeds if seed not in experiment.tune_seeds]
-    if not reported:
-        raise UserError("tune_seeds holds every seed: none is left to report; add one to seeds")
-    placed = runs_of_cells(_once(frame), experiment)
+    placed, n_beside = of_one_setting(runs_of_cells(_once(frame), experiment), experiment)
     used = frame.loc[sorted({label for _, runs in placed for label in runs.index})]
     if used.empty:
         raise UserError(
@@ -82,7 +78,7 @@ def compare(frame: pd.DataFrame, experiment: Experiment) -> Comparison:
             f"make its cells with `normlab sweep {experiment.name}`"
         )
     fairness.check(used, experiment.factors)
-    rows = _rows(placed, experiment, reported)
+    rows = _rows(placed, experiment)
     _attach_baselines(rows, experiment)
     asked = [
         (cell, runs, seed)
@@ -95,9 +91,8 @@ def compare(frame: pd.DataFrame, experiment: Experiment) -> Comparison:
         for cell, runs, seed in asked
         if not (runs["status"].isin(FINISHED) & (runs["seed"] == seed)).any()
     ]
-    return Comparison(
-        experiment, rows, used, missing, len(asked), n_outside=int(frame["treatment"].notna().sum()) - len(used)
-    )
+    n_outside = int(frame["treatment"].notna().sum()) - len(used)
+    return Comparison(experiment, rows, used, missing, len(asked), n_outside, n_beside)
 
 
 def _is_chosen(cell: Cell, rows: list[Row], experiment: Experiment) -> bool:
@@ -109,7 +104,9 @@ def _is_chosen(cell: Cell, rows: list[Row], experiment: Experiment) -> bool:
 def _once(frame: pd.DataFrame) -> pd.DataFrame:
     """A run that lies in two folders (a copy) counts once; an ended one goes before one that was cut."""
     unfinished_last = frame.sort_values("status", key=lambda s: ~s.isin(FINISHED), kind="stable")
-    return unfinished_last.drop_duplicates(["treatment", "placement", "seed"]).sort_index()
+    again = unfinished_last.duplicated(["treatment", "placement", "seed"])
+    # A damaged configuration says of no two runs that they are the same.
+    return unfinished_last[~again | unfinished_last["treatment"].isna()].sort_index()
 
 
 def _state(runs: pd.DataFrame, seed: int) -> str:
@@ -117,7 +114,7 @@ def _state(runs: pd.DataFrame, seed: int) -> str:
     return str(states[0]) if states else "not started"
 
 
-def _rows(placed: list[tuple[Cell, pd.DataFrame]], experiment: Experiment, reported: list[int]) -> list[Row]:
+def _rows(placed: list[tuple[Cell, pd.DataFrame]], experiment: Experiment) -> list[Row]:
     groups: list[tuple[Cell, list[tuple[Value, pd.DataFrame]]]] = []
     for cell, runs in placed:
         key = {factor: value for factor, value in cell.items() if factor != experiment.tune}
@@ -127,18 +124,18 @@ def _rows(placed: list[tuple[Cell, pd.DataFrame]], experiment: Experiment, repor
             groups.append((key, [(value, runs)]))
         else:
             known.append((value, runs))
-    return [_row(key, values, experiment, reported) for key, values in groups]
+    return [_row(key, values, experiment) for key, values in groups]
 
 
-def _row(key: Cell, values: list[tuple[Value, pd.DataFrame]], experiment: Experiment, reported: list[int]) -> Row:
-    judges = experiment.tune_seeds or reported
+def _row(key: Cell, values: list[tuple[Value, pd.DataFrame]], experiment: Experiment) -> Row:
+    judges = experiment.tune_seeds or experiment.reported_seeds
     judged = {i: _results(runs[runs["seed"].isin(judges)], experiment.metric) for i, (_, runs) in enumerate(values)}
     chosen = best_value(judged) or 0
     value, runs = values[chosen]
     sweep = pd.concat([runs for _, runs in values])
     ordered = sorted(range(len(values)), key=lambda i: _as_number(values[i][0]))
     at_edge = len(values) > 2 and len(runs) > 0 and chosen in (ordered[0], ordered[-1])
-    shown = runs[runs["seed"].isin(reported)].sort_values("seed")
+    shown = runs[runs["seed"].isin(experiment.reported_seeds)].sort_values("seed")
     return Row(key, shown, sweep, experiment.metric, tuned=value, at_edge=at_edge)
 
 

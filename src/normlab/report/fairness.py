@@ -18,6 +18,7 @@ _BUNDLES = {"scale": ("model", "data", "optim", "train", "eval")}
 _RESOLVED = {
     "precision": ("train.precision", "scale"),
     "compiled": ("train.compile", "scale"),
+    "env.device": ("train.device", "scale"),
     "corpus.fingerprint": ("data", "scale"),
     "corpus.tokenizer": ("data", "scale"),
 }
@@ -29,11 +30,7 @@ class UnfairComparison(UserError):
 
 def check(frame: pd.DataFrame, factors: list[str]) -> None:
     """Raise UnfairComparison, one line per key, where runs differ in more than ``factors`` and their seed."""
-    problems = [
-        _difference(frame, key)
-        for key in compared_keys(frame)
-        if frame[key].map(as_text).nunique() > 1 and not _declared(frame, key, factors)
-    ]
+    problems = [_difference(frame, key) for key in undeclared_keys(frame, factors)]
     for key, declaring in _RESOLVED.items():
         if key not in frame or any(_below(factor, declaring) for factor in factors):
             continue
@@ -42,6 +39,11 @@ def check(frame: pd.DataFrame, factors: list[str]) -> None:
             problems.append(_difference(known, key))
     if problems:
         raise UnfairComparison("\n".join(problems))
+
+
+def undeclared_keys(frame: pd.DataFrame, factors: list[str]) -> list[str]:
+    """The treatment keys in which runs differ although no factor covers them."""
+    return [key for key in varying_keys(frame) if not _declared(frame, key, factors)]
 
 
 def compared_keys(frame: pd.DataFrame) -> list[str]:

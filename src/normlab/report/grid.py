@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from normlab.config.identity import treatment_hash
 from normlab.errors import UserError
+from normlab.experiment.grid import cells as composed_cells
 from normlab.experiment.schema import Experiment, Value
-from normlab.report.fairness import varying_keys
+from normlab.report.fairness import undeclared_keys, varying_keys
 from normlab.report.runs import NAMED_GROUPS, as_text
 
 Cell = dict[str, Value]
@@ -47,6 +49,27 @@ def runs_of_cells(frame: pd.DataFrame, experiment: Experiment) -> list[tuple[Cel
             if len(written[index]) == detail:
                 members[index].append(label)
     return [(cell, seeded.loc[members[index]]) for index, cell in enumerate(written)]
+
+
+def of_one_setting(
+    placed: list[tuple[Cell, pd.DataFrame]], experiment: Experiment
+) -> tuple[list[tuple[Cell, pd.DataFrame]], int]:
+    """Without the runs of the same grid at another size (``scale=smoke``), and how many those were.
+
+    Where runs differ beyond the factors, those count that are just what the experiment's file asks for. All are
+    kept where there is none: whoever ran the grid at another size only wants that one reported.
+    """
+    found = pd.concat([runs for _, runs in placed])
+    if not undeclared_keys(found, experiment.factors):
+        return placed, 0
+    try:
+        asked = {treatment_hash(cell.config) for cell in composed_cells(experiment)}
+    except UserError:  # it names a placement of a --config-dir that a report is not told of
+        return placed, 0
+    others = set(found.index[~found["treatment"].isin(asked)])
+    if len(others) == found.index.nunique():
+        return placed, 0
+    return [(cell, runs.drop(runs.index.intersection(sorted(others)))) for cell, runs in placed], len(others)
 
 
 def implied_experiment(frame: pd.DataFrame, name: str) -> Experiment:

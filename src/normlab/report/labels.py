@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from normlab.experiment.schema import Metric
 from normlab.report.runs import as_text
 
 METHODS = {
@@ -42,13 +43,13 @@ _FACTORS = {
     "train.batch_size": "Batch",
     "model.n_layers": "Layers",
 }
-METRICS = {
+METRICS: dict[Metric, str] = {
     "val_loss": "Val. loss",
     "val_bpb": "Val. bits/byte",
     "train_loss": "Train loss",
     "best_val_loss": "Best val. loss",
 }
-UNITS = {
+UNITS: dict[Metric, str] = {
     "val_loss": "nats/token",
     "val_bpb": "bits/byte",
     "train_loss": "nats/token",

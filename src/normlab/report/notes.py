@@ -41,10 +41,6 @@ def _listed(names: list[str]) -> str:
     return "; ".join(names[:_MANY]) + (f"; and {len(names) - _MANY} more" if len(names) > _MANY else "")
 
 
-def _reported_seeds(comparison: Comparison) -> list[int]:
-    return [seed for seed in comparison.experiment.seeds if seed not in comparison.experiment.tune_seeds]
-
-
 def _incomplete(comparison: Comparison) -> list[str]:
     found = []
     if comparison.missing:
@@ -52,8 +48,10 @@ def _incomplete(comparison: Comparison) -> list[str]:
             f"Incomplete: {comparison.n_done} of {comparison.n_cells} runs have ended; "
             f"missing: {_listed(_by_cell(comparison.missing))}."
         )
-    if comparison.n_outside:
-        found.append(f"Runs in the folder that lie outside the grid and are not used: {comparison.n_outside}.")
+    if beside := comparison.n_beside:
+        found.append(f"{beside} runs of another size or setting lie beside them and are left out.")
+    if outside := comparison.n_outside - beside:
+        found.append(f"Runs in the folder that lie outside the grid and are not used: {outside}.")
     return found
 
 
@@ -66,7 +64,7 @@ def _by_cell(missing: list[Missing]) -> list[str]:
 
 
 def _statistics(comparison: Comparison) -> list[str]:
-    if len(_reported_seeds(comparison)) == 1:
+    if len(comparison.experiment.reported_seeds) == 1:
         return ["One seed per row: no spread, no interval; no difference here can be told from seed noise."]
     differences = [(row, row.difference) for row in comparison.rows if row.difference is not None]
     tested = [(row, difference) for row, difference in differences if row.p_holm is not None]
@@ -80,7 +78,7 @@ def _statistics(comparison: Comparison) -> list[str]:
         )
         alike = [row.label for row, _ in tested if not row.distinguishable]
         found.append(f"Not distinguishable from the baseline: {'; '.join(alike)}." if alike else "")
-    full = len(_reported_seeds(comparison))
+    full = len(comparison.experiment.reported_seeds)
     partial = [f"{row.label} ({difference.n} of {full})" for row, difference in differences if difference.n < full]
     found.append(f"Fewer pairs, where one side lost or lacks a seed: {'; '.join(partial)}." if partial else "")
     found.append("Bold: best mean, underlined: second; neither says that the difference is real.")
@@ -152,7 +150,7 @@ def _how_made(comparison: Comparison) -> list[str]:
         f"weight decay {_said(runs, 'optim.weight_decay')}",
         f"clipping at {_said(runs, 'optim.grad_clip')}",
     ]
-    seeds = ", ".join(map(str, _reported_seeds(comparison)))
+    seeds = ", ".join(map(str, comparison.experiment.reported_seeds))
     budget = (
         f"{_said(runs, 'train.steps')} steps of {_said(runs, 'train.batch_size')} × "
         f"{_said(runs, 'train.seq_len')} tokens = {_said(tokens.to_frame('tokens'), 'tokens')} tokens per run"

@@ -11,7 +11,7 @@ from normlab.errors import UserError
 from normlab.experiment.schema import Experiment, load_experiment
 from normlab.files import unwritable, write_atomic, write_json
 from normlab.report.comparison import Comparison, compare
-from normlab.report.figure import NothingToDraw, build_figure, save_figure
+from normlab.report.figure import NothingToDraw, build_figure, figure, save_figure
 from normlab.report.grid import implied_experiment
 from normlab.report.provenance import provenance
 from normlab.report.render import to_csv, to_latex, to_markdown, to_terminal
@@ -32,7 +32,9 @@ def write_report(experiment: str, runs_dir: str | Path = "runs", results_dir: st
     declared, source = _experiment(experiment, runs_dir)
     name = declared.name if declared else experiment
     frame = load_runs(runs_dir / name)
-    comparison = compare(frame, declared or implied_experiment(frame, name))
+    asked = declared or implied_experiment(frame, name)
+    check_parts(asked)
+    comparison = compare(frame, asked)
     out = results_dir / name
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -45,11 +47,19 @@ def write_report(experiment: str, runs_dir: str | Path = "runs", results_dir: st
         console.print(f"{comparison.n_done} of {comparison.n_cells} runs have ended; this is what there is so far.")
     for table_name in comparison.experiment.tables:
         _write_table(table.get(table_name)(comparison), out, console)
-    figures = {figure: _draw(comparison, figure, out, console) for figure in comparison.experiment.figures}
+    figures = {name: _draw(comparison, name, out, console) for name in comparison.experiment.figures}
     command = f"normlab report {experiment if declared is None or source is None else name}"
     write_json(out / "provenance.json", provenance(comparison, source, command, runs_dir, figures))
     console.print(f"written to {out}", soft_wrap=True)
     return out
+
+
+def check_parts(experiment: Experiment) -> None:
+    """Raise UserError, with the nearest name, for a table or a figure that does not exist: before a sweep runs."""
+    for name in experiment.tables:
+        table.get(name)
+    for name in experiment.figures:
+        figure.get(name)
 
 
 def _experiment(name_or_path: str, runs_dir: Path) -> tuple[Experiment | None, Path | None]:

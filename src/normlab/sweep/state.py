@@ -6,11 +6,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from normlab.config.lock import lock_holder
+from normlab.results import read_summary
 
 _TAIL = 8192  # bytes: dozens of lines of metrics.jsonl, whatever its length
 
@@ -55,15 +55,6 @@ def read_state(run_dir: Path, treatment_hash: str | None = None) -> RunState:
         error=summary.get("error"),
         pid=pid,
     )
-
-
-def read_summary(run_dir: Path) -> dict[str, Any]:
-    """What the run last said of itself; empty where there is no summary or a damaged one."""
-    try:
-        plain = json.loads((run_dir / "summary.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return plain if isinstance(plain, dict) else {}
 
 
 def last_metrics(run_dir: Path) -> tuple[int, float | None, float | None]:

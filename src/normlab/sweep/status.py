@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from normlab.config.identity import run_dir
+from normlab.config.overrides import quoted
 from normlab.errors import UserError, nearest
 from normlab.experiment.grid import cells
 from normlab.experiment.schema import load_experiment
@@ -21,8 +22,8 @@ _WIDTH = 140  # where the output is no terminal and cannot be asked
 
 def print_experiment(name: str, overrides: Sequence[str], runs_dir: str) -> None:
     """A row per run: those that the experiment's file asks for, then those that are there besides."""
-    expected, name = _expected(name, overrides, runs_dir)
-    present = _folders(Path(runs_dir) / name)
+    expected, folder_of_all = _expected(name, overrides, runs_dir)
+    present = _folders(folder_of_all)
     if not expected and not present:
         known = [path.name for path in Path(runs_dir).glob("*/")]
         raise UserError(f"no experiment file and no runs '{name}' in {runs_dir}; {nearest(name, known)}")
@@ -37,7 +38,7 @@ def print_experiment(name: str, overrides: Sequence[str], runs_dir: str) -> None
     console = _console()
     console.print(table)
     counted = [states[folder] for folder in expected] or list(states.values())
-    console.print(f"{name}: {_counts(counted)}", soft_wrap=True)
+    console.print(f"{folder_of_all.name}: {_counts(counted)}", soft_wrap=True)
 
 
 def print_all(runs_dir: str) -> None:
@@ -49,16 +50,17 @@ def print_all(runs_dir: str) -> None:
         print(f"{folder.name:<24} {_counts([read_state(run) for run in _folders(folder)])}")
 
 
-def _expected(name: str, overrides: Sequence[str], runs_dir: str) -> tuple[list[Path], str]:
-    """The run folders of the experiment's grid, and its name; no folders where there is no file."""
+def _expected(name: str, overrides: Sequence[str], runs_dir: str) -> tuple[list[Path], Path]:
+    """The run folders of the experiment's grid, and the folder they are all in; no first where there is no file."""
     try:
         experiment = load_experiment(name)
     except UserError:
         if name.endswith((".yaml", ".yml")) or overrides or not (Path(runs_dir) / name).is_dir():
             raise
-        return [], name
-    asked = asked_cells(experiment, cells(experiment, [f"runs_dir={runs_dir}", *overrides]))
-    return [run_dir(cell.config) for cell in asked], experiment.name
+        return [], Path(runs_dir) / name
+    asked = asked_cells(experiment, cells(experiment, [f"runs_dir={quoted(runs_dir)}", *overrides]))
+    folders = [run_dir(cell.config) for cell in asked]
+    return folders, folders[0].parents[1]
 
 
 def _folders(experiment: Path) -> list[Path]:

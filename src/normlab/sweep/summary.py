@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+from normlab.config.identity import run_dir
+from normlab.config.schema import Config
+from normlab.experiment.schema import load_experiment
 from normlab.results import FINISHED
 from normlab.sweep.job import Job, setting, varying
 
@@ -31,6 +36,33 @@ def print_summary(jobs: Sequence[Job]) -> None:
         print("next: the same command once more runs what is missing and skips what is done")
 
 
-def print_next(experiments: Sequence[str]) -> None:
-    """What to type when all runs of the named experiments are done."""
-    print("next: " + "; ".join(f"normlab report {name}" for name in dict.fromkeys(experiments)))
+def reports(configs: Sequence[Config], file: str | None) -> list[tuple[str, str]]:
+    """What the runs of a sweep are reported by, and the folder of runs they are in.
+
+    ``file``: the experiment's name or path. It describes the runs, unless they were given another ``experiment=``.
+    """
+    described = {load_experiment(file).name: file} if file else {}
+    return list(
+        dict.fromkeys((described.get(config.experiment, config.experiment), config.runs_dir) for config in configs)
+    )
+
+
+def print_next(reports: Sequence[tuple[str, str]]) -> None:
+    """What to type when all runs are done."""
+    commands = []
+    for name, runs_dir in reports:
+        elsewhere = "" if runs_dir == Config().runs_dir else f" --runs-dir {shlex.quote(runs_dir)}"
+        commands.append(f"normlab report {shlex.quote(name)}{elsewhere}")
+    print("next: " + "; ".join(commands))
+
+
+def print_upload(configs: Sequence[Config]) -> None:
+    """How the runs that wandb mirrored offline get to its server, if there are any that have not been sent."""
+    counts: Counter[Path] = Counter()
+    for folder in dict.fromkeys(run_dir(config) for config in configs):
+        waiting = [path for path in folder.glob("wandb/offline-run-*") if not any(path.glob("*.synced"))]
+        counts[folder.parents[1]] += len(waiting)
+    for experiment, count in counts.items():
+        if count:
+            runs = f"{shlex.quote(str(experiment))}/*/*/wandb/offline-run-*"
+            print(f"upload to wandb ({count} offline): wandb sync {runs}")

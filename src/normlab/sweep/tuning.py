@@ -10,8 +10,7 @@ from normlab.config.identity import run_dir
 from normlab.experiment.grid import Cell
 from normlab.experiment.schema import Experiment
 from normlab.experiment.tuning import best_value, final_result
-from normlab.results import FINISHED
-from normlab.sweep.state import read_summary
+from normlab.results import FINISHED, read_summary
 
 Method = tuple[tuple[str, str], ...]  # a cell's factors without the tuned one
 

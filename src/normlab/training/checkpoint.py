@@ -21,8 +21,10 @@ def save_checkpoint(
     """Write ``step_<n>.pt``, then ``step_<n>.json`` with its SHA-256, which makes it count; drop all but ``keep``."""
     buffer = io.BytesIO()
     torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict(), **extra}, buffer)
-    payload = buffer.getvalue()
+    payload = buffer.getbuffer()
     folder.mkdir(parents=True, exist_ok=True)
+    for torn in folder.glob(".step_*"):  # what a process that was killed while writing left behind
+        torn.unlink()
     write_atomic(folder / f"step_{step:07d}.pt", payload)
     receipt = {"step": step, "sha256": hashlib.sha256(payload).hexdigest()}
     write_atomic(folder / f"step_{step:07d}.json", json.dumps(receipt).encode())

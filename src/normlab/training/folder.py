@@ -6,7 +6,6 @@ runs/<experiment>/<slug>-<hash8>/seed<k>/
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -21,6 +20,7 @@ from normlab.config.identity import run_dir, treatment_hash
 from normlab.config.schema import Config
 from normlab.errors import UserError
 from normlab.files import unwritable, write_atomic, write_json
+from normlab.results import read_summary
 from normlab.training.hardware import Hardware
 
 
@@ -38,25 +38,34 @@ class RunFolder:
         except OSError as error:
             raise unwritable(self.path, error) from None
 
-    def summary(self) -> dict[str, Any] | None:
-        """What the run last said of itself; None where it never ran or its summary is damaged."""
-        try:
-            found = json.loads((self.path / "summary.json").read_text())
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+    def summary(self) -> dict[str, Any]:
+        return read_summary(self.path)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         write_json(self.path / "summary.json", summary)
 
+    def mark_failed(self, error: str) -> None:
+        """Keep what the summary holds, above all which data the run began on."""
+        self.write_summary({**self.summary(), **self.base_summary(), "status": "failed", "error": error})
+
     def begin(self, hardware: Hardware, data_fingerprint: str) -> None:
-        """Write the configuration and where it runs. Raises UserError if the data is not what the run began with."""
-        before = (self.summary() or {}).get("data", {}).get("fingerprint")
-        if before and before != data_fingerprint:
-            raise UserError(
-                f"the data changed since {self.path} began ({before} -> {data_fingerprint}); "
-                f"delete that folder, or give the experiment another name"
-            )
+        """Write the configuration and where it runs.
+
+        Raises UserError if a run that is to go on from a checkpoint began on other data or in another precision.
+        """
+        if any(self.checkpoints.glob("step_*.json")):
+            began = self.summary()
+            text, precision = began.get("data", {}).get("fingerprint"), began.get("precision")
+            if text not in (None, data_fingerprint):
+                raise UserError(
+                    f"the data changed since {self.path} began ({text} -> {data_fingerprint}); "
+                    f"delete that folder, or give the experiment another name"
+                )
+            if precision not in (None, hardware.precision):
+                raise UserError(
+                    f"{self.path} began in {precision} and would go on in {hardware.precision} here; "
+                    f"go on where it began, or delete that folder"
+                )
         plain = self.config.model_dump(mode="json", by_alias=True)
         write_atomic(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
         write_json(self.path / "env.json", _environment(hardware))

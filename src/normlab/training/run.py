@@ -11,6 +11,7 @@ from normlab.config.schema import Config
 from normlab.data import Prepared, prepare
 from normlab.errors import UserError
 from normlab.model.gpt import GPT, count_parameters
+from normlab.model.norms import build_norm
 from normlab.observe.outcome import classify
 from normlab.observe.sinks import DiskSink, Sink, read_rows, truncate_after
 from normlab.observe.spikes import clip_rate, startup_overshoot, summarize_spikes
@@ -25,6 +26,7 @@ from normlab.training.signals import StopRequest
 
 _FINAL_SHARE = 0.05  # the final training loss is the mean over this share of the steps ...
 _FINAL_LEAST = 10  # ... and over at least so many
+_MANY_EPOCHS = 4  # beyond about four, repeated text is worth less than new: Muennighoff et al. 2023 (arXiv 2305.16264)
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -35,17 +37,17 @@ def train(config: Config) -> dict[str, Any]:
     folder = RunFolder(config)
     with run_lock(folder.path):
         summary = folder.summary()
-        if summary and summary.get("status") in FINISHED:
+        if summary.get("status") in FINISHED:
             print(f"{folder.path}: {summary['status']} already", flush=True)
             return summary
         try:
             return _train(config, folder)
         except torch.OutOfMemoryError as error:
-            folder.write_summary({**folder.base_summary(), "status": "failed", "error": "out of memory"})
+            folder.mark_failed("out of memory")
             remedy = "a smaller train.micro_batch_size gives the same run in less memory"
             raise UserError(f"the device is out of memory: {remedy}") from error
         except Exception as error:
-            folder.write_summary({**folder.base_summary(), "status": "failed", "error": _one_line(error)})
+            folder.mark_failed(_one_line(error))
             raise
 
 
@@ -53,7 +55,9 @@ def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     hardware = resolve_hardware(config.train)
+    build_norm(config.norm, 1)  # an unknown type is found now and not after the data is prepared
     data = prepare(config.data)
+    _check_fit(config, data)
     network = GPT(config, config.model.vocab_size or data.vocab_size)
     folder.begin(hardware, data.fingerprint)
     loop = TrainingLoop(config, folder, network, data, hardware)
@@ -84,11 +88,23 @@ def _train(config: Config, folder: RunFolder) -> dict[str, Any]:
         exit_code = 0
     finally:
         view.close()
-        disk.finish(summary, exit_code)
-        for sink in mirrors:
+        for sink in (*mirrors, disk):  # a full disk must not leave a mirror open
             sink.finish(summary, exit_code)
     _say_goodbye(folder, summary, mirror)
     return summary
+
+
+def _check_fit(config: Config, data: Prepared) -> None:
+    """What the configuration alone cannot tell: do this text and this model suit each other?"""
+    rows = config.model.vocab_size
+    if rows and rows < data.vocab_size:
+        raise UserError(f"model.vocab_size={rows} is less than the tokenizer's {data.vocab_size}; null takes that")
+    epochs = config.train.steps * config.train.batch_size * config.train.seq_len / data.train_tokens
+    if epochs > _MANY_EPOCHS:
+        print(
+            f"note: {epochs:.0f} passes over {data.train_tokens:,} train tokens; a larger text: data=fineweb_edu",
+            flush=True,
+        )
 
 
 def _summarise(config: Config, folder: RunFolder, result: Result, data: Prepared) -> dict[str, Any]:

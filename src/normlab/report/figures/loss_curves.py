@@ -28,8 +28,8 @@ _HOW_TO_READ = (
 def loss_curves(comparison: Comparison) -> Figure:
     """Up to four methods share their panels; more get one small panel each, with the others in grey."""
     rows = comparison.shown
-    if not any("loss" in comparison.metrics(run_dir) for row in rows for run_dir in row.ended["run_dir"]):
-        raise NothingToDraw("no run has metrics of its steps")
+    if _lowest(comparison) is None:
+        raise NothingToDraw("no run that ended has a loss of any step")
     drawn = _overlay(comparison, rows) if len(rows) <= _OVERLAY else _small_multiples(comparison, rows)
     title(drawn, "Training", _HOW_TO_READ)
     return drawn
@@ -147,8 +147,8 @@ def _draw_validation(axis: Axes, comparison: Comparison, rows: list[Row]) -> Non
     axis.set_title("Validation loss")
     axis.set_xlabel("Step")
     axis.set_ylabel("Validation loss (nats/token)")
-    if late:
-        low, high = min(late), max(late)
+    low, high = min(late, default=0.0), max(late, default=0.0)
+    if low < high:
         axis.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
 
 
@@ -167,9 +167,11 @@ def _finish_loss(axis: Axes, comparison: Comparison, label: bool) -> None:
             )  # fmt: skip
     start = comparison.frame["init_loss"].dropna()
     top = 1.12 * max([*levels.values(), *start[:1]], default=axis.get_ylim()[1])
-    low = min(float(np.min(line.get_ydata())) for line in axis.lines if np.size(line.get_ydata()) > 2)
-    # A loss that explodes leaves the panel instead of flattening the rest.
-    axis.set_ylim(low - 0.03 * (top - low), min(max(axis.get_ylim()[1], 1.06 * max(levels.values(), default=0)), top))
+    low = _lowest(comparison)
+    high = min(max(axis.get_ylim()[1], 1.06 * max(levels.values(), default=0)), top)
+    # A loss that explodes leaves the panel instead of flattening the rest, unless there is no rest.
+    if low is not None and low < high:
+        axis.set_ylim(low - 0.03 * (top - low), high)
 
 
 def _finish_gradient(axis: Axes) -> None:
@@ -190,6 +192,12 @@ def _average(comparison: Comparison, row: Row) -> pd.Series:
     """Smoothed mean over the finished seeds: a mean whose seeds drop out one by one would jump."""
     finished = [_per_step(comparison, run_dir, "loss") for run_dir in row.usable["run_dir"]]
     return _smooth(pd.concat(finished, axis=1).mean(axis=1)) if finished else pd.Series(dtype=float)
+
+
+def _lowest(comparison: Comparison) -> float | None:
+    """The smallest loss of any step of any run shown; None where no step has a finite one."""
+    runs = [_per_step(comparison, run_dir, "loss") for row in comparison.shown for run_dir in row.ended["run_dir"]]
+    return min((float(loss.min()) for loss in runs if len(loss)), default=None)
 
 
 def _smooth(series: pd.Series) -> pd.Series:

@@ -22,6 +22,8 @@ def lr_sensitivity(comparison: Comparison) -> Figure:
     """After Wortsman et al. 2023. Line: mean over finished seeds; dots: seeds; crosses on top: diverged."""
     rows, metric = comparison.shown, comparison.experiment.metric
     tune_seeds = comparison.experiment.tune_seeds
+    if not rows:
+        raise NothingToDraw("no run that it would report has ended")
     swept = sorted({float(lr) for row in rows for lr in row.sweep["optim.lr"]})
     if comparison.experiment.tune != "optim.lr" or len(swept) < 2:
         raise NothingToDraw("the learning rate was not swept (an experiment does so with `tune: optim.lr`)")
