@@ -141,6 +141,16 @@ def test_a_damaged_checkpoint_is_passed_over(tiny, capsys):
     assert again["final"] == whole["final"]
 
 
+def test_a_run_cut_between_its_last_checkpoint_and_its_summary_only_sums_up(tiny):
+    config = normlab.compose(tiny("placement=hybrid"))
+    whole = normlab.train(config)
+    before = rows(config)
+    (run_dir(config) / "summary.json").write_text(json.dumps({**whole, "status": "running", "final": None}))
+    again = normlab.train(config)
+    assert (again["status"], again["final"], again["spikes"]) == ("done", whole["final"], whole["spikes"])
+    assert rows(config) == before
+
+
 def test_divergence_is_a_result(tiny):
     config = normlab.compose(tiny("placement=none", "optim.lr=1e6", "optim.grad_clip=null", "optim.warmup_steps=0"))
     summary = normlab.train(config)

@@ -36,7 +36,6 @@ class AttentionView:
     rows: Tensor
 
 
-Probe = Callable[[SublayerView], Tensor] | Callable[[AttentionView], Tensor]
 PROBES: dict[type, dict[str, Callable]] = {SublayerView: {}, AttentionView: {}}
 _QUERY_ROWS = 128  # enough for a mean, small enough never to hold all logits of a long sequence
 

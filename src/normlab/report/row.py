@@ -11,7 +11,7 @@ from normlab.experiment.schema import Value
 from normlab.report.grid import Cell
 from normlab.report.labels import row_label
 from normlab.report.runs import as_text
-from normlab.report.statistics import Estimate, estimate
+from normlab.report.statistics import ALPHA, Estimate, estimate
 from normlab.results import FINISHED, LOST
 
 
@@ -42,7 +42,7 @@ class Row:
     @property
     def distinguishable(self) -> bool:
         """The difference to the baseline survives Holm's correction at 5 %."""
-        return self.p_holm is not None and self.p_holm < 0.05
+        return self.p_holm is not None and self.p_holm < ALPHA
 
     @cached_property
     def ended(self) -> pd.DataFrame:
