@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from normlab import build_model, compose
-from normlab.observe.activations import probe_activations
-from normlab.observe.routing import STATISTICS, dead_experts, load_entropy_ratio, load_max, watch_routing
+from normlab.observe.layers import PROBES, probe_activations
+from normlab.observe.layers.routing import Routing, dead_experts, load_entropy_ratio, load_max
 
 TOKENS = torch.randint(0, 64, (2, 16), generator=torch.Generator().manual_seed(0))
+NAMES = {"load_max", "load_entropy_ratio", "dead_experts", "balance_loss", "router_z_loss"}
 
 
 def routing(*load: float) -> SimpleNamespace:
@@ -48,11 +48,10 @@ def test_each_layer_of_a_sparse_network():
             assert found["ffn.balance_loss"][layer] == pytest.approx(seen.balance.item())
             assert found["ffn.router_z_loss"][layer] == pytest.approx(seen.z.item())
             assert 0 < found["ffn.load_entropy_ratio"][layer] <= 1
-    assert {len(found[f"ffn.{name}"]) for name in STATISTICS} == {2}
-    assert not any(module._forward_hooks for module in model.modules())
+    assert set(PROBES[Routing]) == NAMES
+    assert {len(found[f"ffn.{name}"]) for name in NAMES} == {2}
 
 
 def test_a_dense_network_has_no_routing():
     model = build_model(compose(["model=nano", "model.vocab_size=64"]))
-    assert watch_routing(model.blocks[0].ffn.branch, defaultdict(list)) == []
-    assert not {f"ffn.{name}" for name in STATISTICS} & set(probe_activations(model, TOKENS))
+    assert not {f"ffn.{name}" for name in NAMES} & set(probe_activations(model, TOKENS))
