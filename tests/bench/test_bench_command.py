@@ -104,6 +104,13 @@ def test_one_placement_that_cannot_be_measured_is_a_row(bench, monkeypatch):
     assert problems == {"olmo2": None, "post": "RuntimeError: no such kernel"} and "1 could not be measured" in printed
 
 
+def test_attention(bench):
+    record, printed = bench("attention", "train.threads=1", "--quick", "--rounds", "2", "--seconds", "0.001")
+    (section,) = record["sections"]
+    assert [row["name"] for row in section["rows"]] == ["kernel, bfloat16", "kernel, float32", "written out, bfloat16"]
+    assert "the time of the kernel" in printed
+
+
 def test_norms(bench):
     words = ["norm=rmsnorm,groupnorm", "train.threads=1", "train.device=cpu", "train.compile=off"]
     record, printed = bench("norms", *words, "--quick", "--rounds", "2", "--seconds", "0.001")
@@ -147,7 +154,7 @@ def test_observing(bench):
 def test_a_look_costs_its_share():
     steps, looks = Spread([1.0, 2.0]), Spread([11.0, 4.0])
     assert throughput.observed({throughput.OURS: steps, throughput.LOOK: looks}, 10).values == [2.0, 2.2]
-    assert observing.observed({observing.SCALARS: steps, observing.LOOK: looks}, 10).values == [2.0, 2.2]
+    assert observing.observed({observing.SCALARS: steps, observing.EVERYTHING: looks}, 10).values == [2.0, 2.2]
 
 
 def test_a_look_is_that_of_a_run(tmp_path):

@@ -30,7 +30,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_committed_pages_are_up_to_date(fresh):
     made = {path.relative_to(fresh): path.read_text() for path in fresh.rglob("*") if path.is_file()}
-    assert len(made) == 3 + len(placement_files())
+    assert len(made) == 4 + len(placement_files())
     stale = [
         str(path) for path, text in made.items() if not (DOCS / path).is_file() or (DOCS / path).read_text() != text
     ]

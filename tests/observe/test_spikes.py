@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from normlab.observe.spike_scores import Series, flags_olmo2, flags_olmo_core, olmo_core_scores, score
 from normlab.observe.spikes import (
     LocalMedianDetector,
     SpikeEvent,
     clip_rate,
     co_spikes,
     spike_events,
-    spike_score_olmo2,
-    spike_score_olmo_core,
     startup_overshoot,
     summarize_spikes,
 )
@@ -30,6 +29,14 @@ def falling_loss(seed: int, steps: int = 1000) -> np.ndarray:
 
 def add_spike(loss: np.ndarray, index: int, height: float) -> None:
     loss[index : index + 25] += height * np.exp(-np.arange(25) / 6)
+
+
+def spike_score_olmo2(series: Series) -> float:
+    return score(flags_olmo2(series))
+
+
+def spike_score_olmo_core(series: Series) -> float:
+    return score(flags_olmo_core(series))
 
 
 def olmo2_by_loop(values: list[float]) -> float:
@@ -75,8 +82,8 @@ def test_a_small_spike_after_a_large_one_is_seen_only_by_the_local_median() -> N
     assert [event.start for event in spike_events(loss.tolist())] == [1401, 1441]
     masked = loss.copy()
     masked[1440:1465] -= np.exp(-np.arange(25) / 6)  # the same without the second spike
-    for score in (spike_score_olmo2, spike_score_olmo_core):
-        assert score(loss.tolist()) == score(masked.tolist()) > 0
+    for flags in (flags_olmo2, flags_olmo_core):
+        assert flags(loss.tolist()).tolist() == flags(masked.tolist()).tolist() and flags(loss.tolist()).any()
 
 
 def test_a_plateau_is_one_event_as_long_as_it_lasts() -> None:
@@ -179,7 +186,23 @@ def test_olmo2_counts_both_directions_and_not_before_step_1000() -> None:
 def test_scores_pass_over_non_finite_values() -> None:
     series: list[float | None] = falling_loss(0, 300).tolist()
     series[200] = 9.0
-    assert spike_score_olmo_core([*series, None, math.inf]) == spike_score_olmo_core(series) > 0
+    assert flags_olmo_core(series)[200]
+    for flags in (flags_olmo_core, flags_olmo2):
+        assert flags([*series, None, math.inf]).tolist() == [*flags(series).tolist(), False, False]
+    series[150] = None  # the places of the flags stay those of the steps
+    assert flags_olmo_core(series)[200]
+
+
+def test_olmo_core_counts_a_step_once() -> None:
+    loss = np.random.default_rng(1).normal(2, 0.05, 12_000)
+    norms = np.random.default_rng(2).normal(2, 0.05, 12_000)
+    loss[[500, 5000, 9000]] += 5.0
+    norms[[9000, 11_000]] += 5.0
+    scores = olmo_core_scores(loss.tolist(), norms.tolist())
+    assert scores == {"total": pytest.approx(100 * 4 / 12_000), "rolling": pytest.approx(100 * 3 / 10_000)}
+    short = olmo_core_scores(loss.tolist()[:9999], norms.tolist()[:9999])
+    assert short == {"total": pytest.approx(100 * 3 / 9999), "rolling": None}  # OLMo-core: only when it is full
+    assert olmo_core_scores([], []) == {"total": 0.0, "rolling": None}
 
 
 def test_lead_of_the_nearest_gradient_event() -> None:
@@ -201,15 +224,20 @@ def test_summary_has_every_key_and_is_json() -> None:
         part = summary[name]
         assert (part["events"], part["events_per_1000"], part["recovered"]) == (1, 1.0, 1)
         assert (part["nonfinite"], part["steps_of_events"][0]["start"]) == (0, start)
+        assert (part["recovered_share"], part["median_recovery"]) == (1.0, part["steps_of_events"][0]["recovery"])
         assert part["max_amplitude"] == part["steps_of_events"][0]["amplitude"] > 0.8
-        assert part["total_area"] > 1
+        assert part["total_area"] == part["steps_of_events"][0]["area"] > 1
         assert {"score_olmo2", "score_olmo_core"} <= part.keys()
-    ended = summarize_spikes([*loss.tolist(), None], norms.tolist())["loss"]
-    assert (ended["events"], ended["recovered"], ended["nonfinite"]) == (2, 1, 1)
+    ended = summarize_spikes([*loss.tolist(), None], [*norms.tolist(), None])["loss"]
+    assert (ended["events"], ended["recovered"], ended["recovered_share"], ended["nonfinite"]) == (2, 1, 0.5, 1)
     assert ended["max_amplitude"] is None
-    assert ended["steps_of_events"][1] == {"start": 1001, "recovery": None, "amplitude": None}
+    assert ended["steps_of_events"][1] == {"start": 1001, "recovery": None, "amplitude": None, "area": 0.0}
     empty = summarize_spikes([], [])
     assert empty["loss"]["events_per_1000"] == 0.0 and empty["median_lead"] is None
+    assert empty["loss"]["recovered_share"] is None and empty["loss"]["median_recovery"] is None
+    assert (summary["score_olmo_core"], summary["score_olmo_core_rolling"]) == (
+        olmo_core_scores(loss.tolist(), norms.tolist())["total"], None,
+    )  # fmt: skip
 
 
 def test_startup_overshoot_looks_at_one_hundred_steps() -> None:

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "throughput": Timing(rounds=7, seconds=3.0),
     "placements": Timing(rounds=5, seconds=1.0),
     "norms": Timing(rounds=5, seconds=0.2, warm_up=3),
+    "attention": Timing(rounds=7, seconds=0.3, warm_up=3),
     "observing": Timing(rounds=9, seconds=3.0),
     "data": Timing(rounds=3, seconds=None, warm_up=1),
     "startup": Timing(rounds=3, seconds=None, warm_up=0),

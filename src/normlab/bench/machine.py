@@ -1,18 +1,15 @@
-"""What a figure was measured on: processor, memory, versions, commit."""
+"""What a figure was measured on: processor, memory, GPU."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
-import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 # Instructions that decide how fast a CPU multiplies matrices.
 _FLAGS = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512f", "avx2", "fma")
-_PACKAGES = ("normlab", "torch", "transformers", "datasets", "tokenizers", "numpy")
 
 
 def machine(device_type: str) -> dict[str, Any]:
@@ -35,25 +32,6 @@ def machine(device_type: str) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(0)
         facts |= {"gpu": properties.name, "gpu_memory_gb": round(properties.total_memory / 1e9, 1)}
     return facts
-
-
-def versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def commit() -> str | None:
-    """The commit of this code where it runs from a checkout; marked where the tree had changes."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def cores() -> int:

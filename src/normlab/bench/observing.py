@@ -7,15 +7,17 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from normlab.bench.measure import Contestant, Spread, Timing, compete, cuda_synchronise, ratio
+from normlab.bench.naive_hooks import NaiveTraining
 from normlab.bench.ours import OurTraining, random_tokens
 from normlab.bench.record import Section, percent, seconds
 from normlab.bench.shapes import Given, in_words, plain_facts, shapes
@@ -23,7 +25,8 @@ from normlab.bench.view import View
 from normlab.config.compose import compose
 from normlab.config.schema import Config
 
-NONE, SCALARS, LOOK = "nothing observed", "scalars of every step", "a step with a look inside"
+NONE, SCALARS, EVERYTHING = "nothing observed", "scalars of every step", "everything, every step"
+EAGER, NAIVE = "nothing observed, not compiled", "naive hooks, every step, not compiled"
 _PROFILED = 5  # steps
 # What a host that reads a value, or waits for its device, leaves in a trace; the first two also on a CPU.
 WAITS = (
@@ -39,20 +42,26 @@ def run(given: Given, timing: Timing, threads: int, view: View) -> list[Section]
 
 
 def _section(name: str, config: Config, timing: Timing, threads: int, view: View) -> Section:
-    view.phase(f"observing, {name}", 3 * (timing.rounds + 1))
     torch.set_num_threads(threads)
+    eager = config.model_copy(update={"train": config.train.model_copy(update={"compile": "off"})})
     with tempfile.TemporaryDirectory() as folder:
-        training = OurTraining(config, random_tokens(config, Path(folder)), Path(folder))
+        tokens = random_tokens(config, Path(folder))
+        training = OurTraining(config, tokens, Path(folder))
         training.warm_up()
+        naive = NaiveTraining(eager, tokens, Path(folder))
         contestants = [
             Contestant(NONE, training.train_unobserved),
             Contestant(SCALARS, training.train),
-            Contestant(LOOK, training.look),
+            Contestant(EVERYTHING, training.look),
+            *([Contestant(EAGER, naive.train_unobserved)] if training.step.compiled else []),
+            Contestant(NAIVE, naive.train_naively),
         ]
+        view.phase(f"observing, {name}", len(contestants) * (timing.rounds + 1))
         synchronise = cuda_synchronise(training.hardware.device.type)
         measured = compete(contestants, timing, threads, synchronise, view.tick)
         waits = count_waits(training)
-    return _tabulate(name, config, training, measured, waits)
+        naive_waits = count_waits(naive, work=lambda _: naive.train_naively(1))
+    return _tabulate(name, config, training, measured, waits, naive_waits)
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,8 @@ class Waits:
     elsewhere: Counter[str]
 
 
-def count_waits(training: OurTraining, steps: int = _PROFILED) -> Waits:
-    """Trace so many training steps, their batches being there already."""
+def count_waits(training: OurTraining, steps: int = _PROFILED, work: Callable[[Tensor], object] | None = None) -> Waits:
+    """Trace so many training steps, their batches being there already; or ``work`` in place of a step."""
     cuda = training.hardware.device.type == "cuda"
     batches = [training.batch(number) for number in range(steps)]
     if cuda:
@@ -74,7 +83,7 @@ def count_waits(training: OurTraining, steps: int = _PROFILED) -> Waits:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with _quiet(), profile(activities=activities, acc_events=True) as trace:
         for batch in batches:
-            training.step(batch, training.config.optim.lr)
+            work(batch) if work else training.step(batch, training.config.optim.lr)
     waits = Waits(steps, Counter(), Counter())
     for event in trace.events() or []:
         if event.name in WAITS:
@@ -108,12 +117,17 @@ def _within_optimizer(event: Any) -> bool:
 
 def observed(measured: Mapping[str, Spread], probe_every: int) -> Spread:
     """Seconds per step of an observed run, round by round: its scalars, and its share of a look."""
-    scalars, looks = measured[SCALARS].values, measured[LOOK].values
+    scalars, looks = measured[SCALARS].values, measured[EVERYTHING].values
     return Spread([s + (look - s) / probe_every for s, look in zip(scalars, looks, strict=True)])
 
 
 def _tabulate(
-    name: str, config: Config, training: OurTraining, measured: Mapping[str, Spread], waits: Waits
+    name: str,
+    config: Config,
+    training: OurTraining,
+    measured: Mapping[str, Spread],
+    waits: Waits,
+    naive_waits: Waits,
 ) -> Section:
     observe = config.observe
     whole = observed(measured, observe.probe_every)
@@ -123,14 +137,20 @@ def _tabulate(
         {"shape": name, **plain_facts(config), "precision": training.hardware.precision,
          "compiled": training.step.compiled, "flush_every": observe.flush_every, "probe_every": observe.probe_every,
          "profiled_steps": waits.steps, "waits": dict(waits.elsewhere),
-         "waits_in_optimizer": dict(waits.in_optimizer)},
+         "waits_in_optimizer": dict(waits.in_optimizer), "waits_of_naive_hooks": dict(naive_waits.elsewhere)},
     )  # fmt: skip
-    default = f"both: scalars, and a look every {observe.probe_every} steps"
-    for who, spread in {**measured, default: whole}.items():
+    default = f"the default: scalars, and a look every {observe.probe_every} steps"
+    names = [NONE, SCALARS, default, *(name for name in measured if name not in (NONE, SCALARS))]
+    for who in names:
+        spread = whole if who == default else measured[who]
         beside = ratio(spread, measured[NONE])
         row = {"name": who, "seconds_per_step": spread.plain(), "relative": beside.plain()}
         section.add(row, who, seconds(spread.median), "" if who == NONE else percent(beside))
-    section.notes = ["Every run also looks inside at its start, at steps 1, 10 and 100, and at its end."]
+    section.notes = [
+        "Every run also looks inside at its start, at steps 1, 10 and 100, and once more deeply at its end.",
+        "Naive hooks read the RMS and the maximum of every sublayer's output, and every parameter's gradient norm: "
+        f"{naive_waits.elsewhere['aten::item'] / naive_waits.steps:.0f} times a step the host waits for a number.",
+    ]
     if waits.in_optimizer:
         reads = waits.in_optimizer["aten::item"] / waits.steps
         section.notes.append(f"torch's AdamW reads its own step counters, {reads:.0f} a step, in the CPU's memory.")
@@ -138,5 +158,11 @@ def _tabulate(
     never = (
         f"the scalars of {waits.steps} traced steps waited {total} times" if total else "a step's scalars never wait"
     )
-    section.verdict = f"Observing costs {percent(ratio(whole, measured[NONE]))} of a step; {never}."
+    default_cost, dear, naive = (
+        percent(ratio(of, measured[NONE])) for of in (whole, measured[EVERYTHING], measured[NAIVE])
+    )
+    section.verdict = (
+        f"Observing costs {default_cost} of a step by default, {dear} with everything at every step, "
+        f"and {naive} with naive hooks; {never}."
+    )
     return section

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from normlab.bench.shapes import vocabulary
 from normlab.config.schema import Config
 from normlab.data import Loader, TokenFile
 from normlab.data.tokenfile import TokenWriter
 from normlab.model.gpt import GPT
-from normlab.observe.activations import probe_activations
-from normlab.observe.gradients import ParameterMap, StepProbe
+from normlab.observe.depth import step_scalars
+from normlab.observe.layers import probe_activations
 from normlab.observe.sinks import DiskSink, Row
+from normlab.observe.updates import StepProbe
 from normlab.training.hardware import resolve_hardware
 from normlab.training.optim import build_optimizer
 from normlab.training.schedule import learning_rate
-from normlab.training.step import MEASURED, TrainingStep
+from normlab.training.step import StepRow, TrainingStep
 
 _WINDOWS = 64  # batches of a token file
 
@@ -36,7 +37,6 @@ class OurTraining:
         self.step = TrainingStep(self.network, build_optimizer(self.network, config.optim), self.hardware, config)
         self.loader = Loader(tokens, config.train.seq_len, config.train.batch_size, config.seed)
         self.disk = DiskSink(folder)
-        self.parameters = ParameterMap(self.network, config.model.n_layers)
         self.probe_tokens = self.batch()[: config.observe.probe_sequences, :-1]
         self.done = 0
 
@@ -51,12 +51,16 @@ class OurTraining:
         return batch
 
     def train_unobserved(self, n: int) -> None:
-        """n steps of which nothing is kept."""
+        """n steps that measure nothing: the norm that clipping needs, and no more."""
         for _ in range(n):
-            self._step(None)
+            batch, lr = self.next()
+            self.step.backward(batch)
+            if self.config.optim.grad_clip is not None:
+                nn.utils.clip_grad_norm_(self.step.parameters, self.config.optim.grad_clip, foreach=True)
+            self.update(lr)
 
     def train(self, n: int) -> None:
-        """n steps; loss and gradient norm of each are read and written in bulk, as a run does it."""
+        """n steps; the scalars of each are read and written in bulk, as a run does it."""
         pending: list[Tensor] = []
         for number in range(1, n + 1):
             pending.append(self._step(None))
@@ -65,11 +69,12 @@ class OurTraining:
                 pending = []
 
     def look(self, n: int) -> None:
-        """n steps that look inside the layers: update ratios, gradient norms, activations."""
+        """n steps that look inside the layers, as a run does it every ``observe.probe_every`` steps."""
         for _ in range(n):
-            probe = StepProbe(self.parameters)
-            self._flush([self._step(probe)])
-            row: Row = {"step": self.done, **probe.read(), **probe_activations(self.network, self.probe_tokens)}
+            probe = StepProbe(self.step.map)
+            scalars = self._flush([self._step(probe)])[0]
+            row: Row = {"step": self.done, "grad_norm": scalars.grad_norm, "grad_norm_group": scalars.grad_norm_group}
+            row |= {**probe.read(), **probe_activations(self.network, self.probe_tokens)}
             self.disk.probe(row)
 
     def loss(self, tokens: Tensor, targets: Tensor) -> float:
@@ -78,21 +83,31 @@ class OurTraining:
         with torch.no_grad(), self.hardware.autocast():
             return float(self.network(tokens.to(device), targets.to(device)))
 
-    def _step(self, probe: StepProbe | None) -> Tensor:
+    def next(self) -> tuple[Tensor, float]:
+        """The batch of the next step and its learning rate."""
         self.done += 1
         within = (self.done - 1) % self.config.train.steps + 1  # a benchmark may last longer than the run
         self.network.set_step(within - 1)
         lr = learning_rate(self.config.optim, within, self.config.train.steps)
-        return self.step(self.batch(self.done - 1), lr, probe)
+        return self.batch(self.done - 1), lr
 
-    def _flush(self, pending: list[Tensor]) -> None:
+    def update(self, lr: float) -> None:
+        """What follows the gradients in a training loop that measures nothing."""
+        for group in self.step.optimizer.param_groups:
+            group["lr"] = lr
+        self.step.optimizer.step()
+        self.network.after_update()
+        self.step.optimizer.zero_grad(set_to_none=True)
+
+    def _step(self, probe: StepProbe | None) -> Tensor:
+        return self.step(*self.next(), probe)
+
+    def _flush(self, pending: list[Tensor]) -> list[StepRow]:
         first = self.done - len(pending) + 1
-        values = torch.stack(pending).tolist()
-        rows: list[Row] = [
-            {"step": step, **dict(zip(MEASURED, measured, strict=False)), "grad_norm": norm}
-            for step, (*measured, norm) in enumerate(values, first)
-        ]
-        self.disk.log(rows)
+        read = self.step.read(pending)
+        numbered = enumerate(read, first)
+        self.disk.log([{"step": step, **row.measured, **step_scalars(row.grad_norm)} for step, row in numbered])
+        return read
 
 
 def random_tokens(config: Config, folder: Path) -> TokenFile:

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from normlab.bench.machine import commit, device_label, machine, versions
+from normlab.bench.machine import device_label, machine
 from normlab.bench.measure import Spread, Timing
 from normlab.files import unwritable, write_json
+from normlab.provenance import commit, versions
+
+_PACKAGES = ("normlab", "torch", "transformers", "datasets", "tokenizers", "tiktoken", "numpy")
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Record:
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "device": device_label(self.device_type),
             "machine": machine(self.device_type),
-            "versions": versions(),
+            "versions": versions(_PACKAGES),
             "commit": commit(),
             "method": {
                 "rounds": self.timing.rounds, "portion_seconds": self.timing.seconds, "warm_up": self.timing.warm_up,

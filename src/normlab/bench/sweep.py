@@ -1,4 +1,5 @@
-"""Cells per hour: a sweep with one thread per cell and a cell per core, against all threads for one cell at a time."""
+"""Cells per hour: a sweep with one thread per cell and a cell per core, against all threads for one cell at a time;
+and many tiny runs as cells of a sweep, against as many processes one after the other."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 
 from normlab.bench.children import QUICKSTART, Workshop, command
 from normlab.bench.measure import Spread, Timing, ratio, take_turns
+from normlab.bench.processes import against_processes
 from normlab.bench.record import Section, between, number, seconds, times
 from normlab.bench.shapes import Given, in_words
 from normlab.bench.view import View
@@ -20,7 +22,7 @@ _CELLS_PER_CORE = 2
 
 
 def run(given: Given, timing: Timing, threads: int, view: View) -> list[Section]:
-    """One section: cells of the quickstart, or of the given overrides; ``threads`` is the number of cores."""
+    """Two sections: cells of the quickstart, and tiny ones; ``threads`` is the number of cores."""
     short = ["train.steps=100"] if given.quick else []
     overrides = [*QUICKSTART, "train.device=cpu", *short, *given.overrides]
     config = compose(overrides)
@@ -43,7 +45,8 @@ def run(given: Given, timing: Timing, threads: int, view: View) -> list[Section]
             for name, (jobs, each) in layouts.items()
         }
         measured = take_turns(samplers, timing.rounds, view.tick)
-    return [_tabulate(config, cells, measured, {"overrides": overrides, "cells": cells})]
+        packed = _tabulate(config, cells, measured, {"overrides": overrides, "cells": cells})
+        return [packed, against_processes(given, timing, threads, workshop, view)]
 
 
 def _sweep(workshop: Workshop, overrides: Sequence[str], cells: int, jobs: int, threads: int, compiled: Path) -> float:

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from normlab.config.schema import DataConfig
+from normlab.data.anchors import bigram_cross_entropy, unigram_cross_entropy
 from normlab.data.cache import FORMAT, digest_of
 from normlab.data.encoding import Encoder, in_threads
-from normlab.data.prepared import sha256
+from normlab.data.prepared import checksum_of, sha256
 from normlab.data.progress import Progress
 from normlab.data.sources import Source
 from normlab.data.splits import Split, limited, split_source
-from normlab.data.tokenfile import TokenWriter
+from normlab.data.tokenfile import TokenFile, TokenWriter
 from normlab.data.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, pieces, token_dtype, train_bpe
 from normlab.errors import UserError
 from normlab.files import write_atomic, write_json
@@ -64,6 +65,9 @@ def build(config: DataConfig, source: Source, folder: Path, progress: bool) -> s
                 if not writer.n_documents:
                     raise UserError(f"data.source={config.source} gave no {split} text")
                 writer.finish({"tokenizer": tokenizer.label, "split": split})
+        meter.phase("counting pairs")
+        tokens = [TokenFile(folder / f"{split}.tokens", verify=False).tokens for split in writers]
+        bigram_ce = bigram_cross_entropy(train.counts, *tokens)
     json_text = tokenizer.to_json()
     json_hash = None if json_text is None else sha256(json_text.encode())
     if json_text is not None:
@@ -75,19 +79,19 @@ def build(config: DataConfig, source: Source, folder: Path, progress: bool) -> s
         "vocab_size": tokenizer.vocab_size,
         "end_of_text": tokenizer.end_of_text,
         "unigram_ce": unigram_cross_entropy(train.counts, val.counts),
+        "bigram_ce": bigram_ce,
         "origin": source.origin,
-        "sha256": {"train": train.sha256, "val": val.sha256, "tokenizer": json_hash},
+        "sha256": {
+            "train": train.sha256,
+            "val": val.sha256,
+            "train_header": train.header_sha256,
+            "val_header": val.header_sha256,
+            "tokenizer": json_hash,
+        },
     }
+    meta["checksum"] = checksum_of(meta)
     write_json(folder / "meta.json", meta)
     return str(meta["fingerprint"])
-
-
-def unigram_cross_entropy(train_counts: np.ndarray, val_counts: np.ndarray) -> float:
-    """Nats per validation token under the train frequencies with one added to every count. Counts:
-    (vocab_size,).
-    """
-    probabilities = (train_counts + 1) / (train_counts.sum() + len(train_counts))
-    return float(-(val_counts @ np.log(probabilities)) / val_counts.sum())
 
 
 def _first_train_bytes(documents: Iterator[Document], n_bytes: int) -> Iterator[Document]:

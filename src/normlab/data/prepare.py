@@ -19,7 +19,7 @@ from normlab.data.cache import cache_folder, locked, request_key
 from normlab.data.prepared import Prepared, open_prepared
 from normlab.data.sources import open_source
 from normlab.errors import UserError
-from normlab.files import write_json
+from normlab.files import sync_folder, write_json
 
 
 def prepare(config: DataConfig, progress: bool = True) -> Prepared:
@@ -62,7 +62,7 @@ def _find(cache: Path, request: Path) -> Prepared | None:
     """What an earlier call prepared; None, with a warning where it is damaged, if it has to be built."""
     try:
         folder = cache / json.loads(request.read_text())["fingerprint"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     if not folder.is_dir():
         return None
@@ -83,11 +83,7 @@ def _publish(building: Path, folder: Path) -> None:
     except UserError:
         shutil.rmtree(folder, ignore_errors=True)
     os.replace(building, folder)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the new name itself
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)
 
 
 def _explain(error: OSError, cache: Path) -> str:

@@ -25,6 +25,7 @@ class Prepared:
     end_of_text: int  # the token that follows every document
     fingerprint: str  # hash of the text, its split and its tokenizer
     unigram_ce: float  # nats per validation token under the train tokens' frequencies, add-one smoothed
+    bigram_ce: float | None  # ... under those of its pairs; None: prepared by version 0.1, which did not count them
     origin: dict[str, str]  # where the text came from: Python version, hub id and commit, ...
     encoded_by: str  # the library that made the tokens; whichever it is, they are those of the tokenizer
     folder: Path
@@ -51,7 +52,7 @@ class Prepared:
     def summary(self) -> dict[str, Any]:
         """What a run's summary.json says about its data."""
         names = ("fingerprint", "tokenizer", "vocab_size", "train_tokens", "val_tokens")
-        numbers = ("ln_vocab", "unigram_ce", "bytes_per_token")
+        numbers = ("ln_vocab", "unigram_ce", "bigram_ce", "bytes_per_token")
         return {name: getattr(self, name) for name in names + numbers}
 
     def load_tokenizer(self) -> Tokenizer:
@@ -69,17 +70,29 @@ def open_prepared(folder: Path, cached: bool) -> Prepared:
     try:
         meta = json.loads((folder / "meta.json").read_text())
         files = {split: TokenFile(folder / f"{split}.tokens") for split in ("train", "val")}
-        whole = all(file.sha256 == meta["sha256"][split] for split, file in files.items())
-        if meta["sha256"]["tokenizer"]:
-            whole &= sha256((folder / "tokenizer.json").read_bytes()) == meta["sha256"]["tokenizer"]
+        digests = meta["sha256"]
+        # What version 0.1 prepared has no sums of its headers and of meta.json itself.
+        whole = meta.get("checksum") in (None, checksum_of(meta))
+        for split, file in files.items():
+            whole &= file.sha256 == digests[split]
+            whole &= file.header_sha256 == digests.get(f"{split}_header", file.header_sha256)
+        if digests["tokenizer"]:
+            whole &= sha256((folder / "tokenizer.json").read_bytes()) == digests["tokenizer"]
         if whole:
             names = ("tokenizer", "vocab_size", "end_of_text", "fingerprint", "unigram_ce", "origin")
             facts = {name: meta[name] for name in names}
-            facts["encoded_by"] = meta.get("encoded_by", "tokenizers")  # what version 0.1 prepared does not say
+            # What version 0.1 prepared does not say.
+            facts["encoded_by"], facts["bigram_ce"] = meta.get("encoded_by", "tokenizers"), meta.get("bigram_ce")
             return Prepared(train=files["train"], val=files["val"], folder=folder, cached=cached, **facts)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     raise UserError(f"{folder} is damaged (its files do not belong together); delete it and it is built again")
+
+
+def checksum_of(meta: dict[str, Any]) -> str:
+    """The SHA-256 of what meta.json says, its own checksum apart: a flipped digit would be a wrong number."""
+    said = {key: value for key, value in meta.items() if key != "checksum"}
+    return sha256(json.dumps(said, sort_keys=True).encode())
 
 
 def sha256(raw: bytes) -> str:
@@ -90,12 +103,14 @@ def sha256(raw: bytes) -> str:
 def describe(prepared: Prepared) -> str:
     """A few lines for a person."""
     p = prepared
+    anchors = [f"{p.ln_vocab:.3f} uniform guess (ln V)", f"{p.unigram_ce:.3f} unigram"]
+    anchors += [] if p.bigram_ce is None else [f"{p.bigram_ce:.3f} bigram"]
     return "\n".join(
         (
             f"documents  {p.train.n_documents:,} train, {p.val.n_documents:,} validation",
             f"tokens     {p.train_tokens:,} train, {p.val_tokens:,} validation",
             f"tokenizer  {p.tokenizer}, vocabulary {p.vocab_size:,}, {p.bytes_per_token:.2f} bytes per token",
-            f"loss       {p.ln_vocab:.3f} uniform guess (ln V), {p.unigram_ce:.3f} unigram; nats per token",
+            f"loss       {', '.join(anchors)}; nats per token",
             f"encoded by {p.encoded_by}",
             f"text       {', '.join(f'{name} {value}' for name, value in p.origin.items())}",
             f"cache      {p.folder} ({'found' if p.cached else 'written now'})",

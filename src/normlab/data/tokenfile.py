@@ -40,8 +40,8 @@ class TokenFile:
     """An open token file.
 
     ``tokens``: (n_tokens,) uint16 or uint32, read-only, mapped. ``document_starts``: (n_documents,) uint64.
-    ``verify``: True: check the SHA-256; False: only the size; None: the SHA-256 of a small file. Raises
-    DamagedTokenFile.
+    ``verify``: True: check the SHA-256; False: only the size; None: the SHA-256 of a small file. The header's own,
+    ``header_sha256``, stands in meta.json. Raises DamagedTokenFile.
     """
 
     def __init__(self, path: Path, verify: bool | None = None):
@@ -74,6 +74,7 @@ class TokenFile:
     def _read_header(self, raw: bytes) -> None:
         if len(raw) < _HEADER or not raw.startswith(_MAGIC):
             raise DamagedTokenFile(self.path, "no header of a token file")
+        self.header_sha256 = hashlib.sha256(raw).hexdigest()
         fields = _FIELDS.unpack_from(raw)
         version, itemsize, self.n_tokens, self.n_documents, self.vocab_size, digest, json_length = fields[1:]
         if version != _VERSION or itemsize != token_dtype(self.vocab_size).itemsize or not self.n_tokens:
@@ -95,7 +96,7 @@ class TokenWriter:
     """Writes a token file front to back; the header comes last, so that a cut file has none.
 
     ``counts``: (vocab_size,) how often each token was written, for the unigram distribution; whole after
-    ``finish``, as is ``sha256``.
+    ``finish``, as are ``sha256`` and ``header_sha256``.
     """
 
     def __init__(self, path: Path, vocab_size: int):
@@ -140,8 +141,10 @@ class TokenWriter:
         text = json.dumps({**metadata, "n_bytes": self.n_bytes}).encode()
         sizes = (self.dtype.itemsize, self.n_tokens, self.n_documents, self.vocab_size)
         header = _FIELDS.pack(_MAGIC, _VERSION, *sizes, self._digest.digest(), len(text)) + text
+        header = header.ljust(_HEADER, b"\0")
+        self.header_sha256 = hashlib.sha256(header).hexdigest()
         self._stream.seek(0)
-        self._stream.write(header.ljust(_HEADER, b"\0"))
+        self._stream.write(header)
         self._stream.flush()
         os.fsync(self._stream.fileno())
 

@@ -1,4 +1,4 @@
-"""The gallery as files: three pages and a picture of each placement. Equal sources give equal files."""
+"""The gallery as files: four pages and a picture of each placement. Equal sources give equal files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from normlab.files import write_atomic
 from normlab.gallery.catalog import entries
 from normlab.gallery.diagram import diagram
 from normlab.gallery.evidence import check_complete, evidence_path, read_evidence
+from normlab.gallery.metrics_page import metrics_page
 from normlab.gallery.norm_card import norm_cards
 from normlab.gallery.norm_page import norm_page
 from normlab.gallery.placement_page import placement_page
@@ -16,7 +17,7 @@ from normlab.gallery.verification_page import verification_page
 
 
 def build(out: str | Path, evidence_file: Path | None = None) -> list[Path]:
-    """Write ``placements.md``, ``norms.md``, ``verification.md`` and ``placements/NAME.svg`` under ``out``.
+    """Write ``placements.md``, ``norms.md``, ``metrics.md``, ``verification.md`` and ``placements/NAME.svg``.
 
     Everything that ships must have its complete row in the evidence; UserError names the first that has not. What is a
     user's own is shown without. Returns the files.
@@ -33,6 +34,7 @@ def build(out: str | Path, evidence_file: Path | None = None) -> list[Path]:
     files = {
         "placements.md": placement_page(placements, evidence.rows["placement"]),
         "norms.md": norm_page(norms, evidence.rows["norm"]),
+        "metrics.md": metrics_page(),
         "verification.md": verification_page(evidence),
     }
     for entry in placements:

@@ -1,25 +1,21 @@
-"""Loss and gradient-norm spikes, computed from the logged series of every step.
+"""Spike events of the loss and of the gradient norm, from the logged series of every step.
 
-A series is a list with one value per step, the first for step 1; None stands for a non-finite value. Three
-detectors: the two published scores (OLMo 2, OLMo-core) under their own names, and spike *events* from the
-residual to a short local median, scaled by its median absolute deviation (MAD). The last one is the one to
-read on short runs: a rolling standard deviation contains the trend of a falling loss and is inflated by the
-previous spike, so the published scores miss early spikes and spikes that follow another one.
+A series is a list with one value per step, the first for step 1; None stands for a non-finite value. A value is judged
+by its residual to a short local median, in units of the residuals' median absolute deviation (MAD): neither the trend
+of a falling loss nor the previous spike widens the band. docs/detectors.md compares it with the published scores
+(``normlab.observe.spike_scores``) on planted spikes and on clean curves.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-Series = Sequence[float | None]
+from normlab.observe.spike_scores import Series, flags_olmo2, flags_olmo_core, olmo_core_scores, score
 
 LOCAL_MEDIAN_STEPS = 16
 RESIDUAL_WINDOW = 128
@@ -46,14 +42,14 @@ class Reading(NamedTuple):
 
 class LocalMedianDetector:
     """Online, one-sided: a value is flagged if its residual to the median of the last 16 values is more than
-    6 robust sd above the usual residual (median and MAD of the last 128).
+    ``threshold`` robust sd above the usual residual (median and MAD of the last 128).
 
     A flagged value never enters a window: the baseline stands in for it, so a spike cannot hide the next one.
     ``log=True`` works on logarithms, for gradient norms, whose noise is multiplicative.
     """
 
-    def __init__(self, log: bool = False) -> None:
-        self.log = log
+    def __init__(self, log: bool = False, threshold: float = THRESHOLD) -> None:
+        self.log, self.threshold = log, threshold
         self.recent: deque[float] = deque(maxlen=LOCAL_MEDIAN_STEPS)
         self.residuals: deque[float] = deque(maxlen=RESIDUAL_WINDOW)
 
@@ -71,7 +67,7 @@ class LocalMedianDetector:
             centre = median(self.residuals)
             spread = median([abs(r - centre) for r in self.residuals])
             sigma = max(MAD_TO_SD * spread, SIGMA_FLOOR)
-            flagged = residual - centre > THRESHOLD * sigma
+            flagged = residual - centre > self.threshold * sigma
         self.recent.append(baseline if flagged else value)
         if not flagged:
             self.residuals.append(residual)
@@ -122,52 +118,6 @@ def spike_events(series: Series, log: bool = False) -> list[SpikeEvent]:
     return [*events, event] if event else events
 
 
-def _finite(series: Series) -> NDArray[np.float64]:
-    """The series without its non-finite values: those are the outcome's business, not a score's."""
-    values = np.array([math.nan if v is None else v for v in series], dtype=np.float64)
-    return values[np.isfinite(values)]
-
-
-def _rolling(values: NDArray[np.float64], window: int) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
-    """Mean and population sd of every full window, in chunks of modest size: (window numbers, mean, sd)."""
-    # Not by cumulative sums: after one value of 1e10 their differences have no digits left.
-    windows = np.lib.stride_tricks.sliding_window_view(values, window)
-    for begin in range(0, len(windows), 1024):
-        chunk = windows[begin : begin + 1024]
-        yield slice(begin, begin + len(chunk)), chunk.mean(axis=1), chunk.std(axis=1)
-
-
-def spike_score_olmo2(series: Series) -> float:
-    """Percent of values at least 7 sd from the rolling mean of the last 1000 values, itself included.
-
-    OLMo 2 report (arXiv 2501.00656). Two-sided. Before step 1000 there is no such mean: a shorter
-    series scores 0, which is no evidence of calm.
-    """
-    values = _finite(series)
-    if len(values) < 1000:
-        return 0.0
-    spikes = 0
-    for at, mean, sd in _rolling(values, 1000):
-        distance = np.abs(values[999:][at] - mean)
-        spikes += int(np.sum((distance >= 7 * sd) & (sd >= 1e-10)))
-    return 100.0 * spikes / len(values)
-
-
-def spike_score_olmo_core(series: Series) -> float:
-    """Percent of values above mean + 6 sd of the previous 128 values, the current one excluded.
-
-    OLMo-core's ``StabilityMonitorCallback``: one-sided, population sd, only full windows, no spike where
-    sd < 1e-10.
-    """
-    values = _finite(series)
-    if len(values) <= 128:
-        return 0.0
-    spikes = 0
-    for at, mean, sd in _rolling(values[:-1], 128):
-        spikes += int(np.sum((values[128:][at] > mean + 6 * sd) & (sd >= 1e-10)))
-    return 100.0 * spikes / len(values)
-
-
 def co_spikes(loss: Sequence[SpikeEvent], grad_norm: Sequence[SpikeEvent]) -> list[int]:
     """For each loss event with a gradient-norm event that starts within 8 steps of it: the lead of the
     nearest one, in steps (t_loss - t_gradient, positive where the gradient came first)."""
@@ -183,32 +133,43 @@ def co_spikes(loss: Sequence[SpikeEvent], grad_norm: Sequence[SpikeEvent]) -> li
 def _summary(series: Series, events: Sequence[SpikeEvent]) -> dict[str, Any]:
     amplitudes = [event.amplitude if math.isfinite(event.amplitude) else None for event in events]
     finite = [amplitude for amplitude in amplitudes if amplitude is not None]
+    recoveries = [event.recovery for event in events if event.recovery is not None]
     return {
         "events": len(events),
         "events_per_1000": 1000.0 * len(events) / len(series) if series else 0.0,
-        "recovered": sum(event.recovery is not None for event in events),
+        "recovered": len(recoveries),
+        "recovered_share": len(recoveries) / len(events) if events else None,
+        "median_recovery": float(median(recoveries)) if recoveries else None,
         "nonfinite": len(events) - len(finite),  # events that ended in NaN or infinity: 0 or 1
         # JSON has no infinity: None says that the highest amplitude is not a number.
         "max_amplitude": max(finite, default=0.0) if len(finite) == len(events) else None,
         "total_area": sum(event.area for event in events),
-        "score_olmo2": spike_score_olmo2(series),
-        "score_olmo_core": spike_score_olmo_core(series),
+        "score_olmo2": score(flags_olmo2(series)),
+        "score_olmo_core": score(flags_olmo_core(series)),
         "steps_of_events": [
-            {"start": event.start, "recovery": event.recovery, "amplitude": amplitude}
+            {"start": event.start, "recovery": event.recovery, "amplitude": amplitude, "area": event.area}
             for event, amplitude in zip(events, amplitudes, strict=True)
         ],
     }
 
 
 def summarize_spikes(losses: Series, grad_norms: Series) -> dict[str, Any]:
-    """The ``spikes`` entry of summary.json from every step's loss (nats) and unclipped gradient norm."""
+    """The ``spikes`` entry of summary.json from every step's loss (nats) and unclipped gradient norm.
+
+    Of each series: events, how many per 1000 steps, how many recovered and their share, the median steps to recovery,
+    the largest amplitude, the total area (nat-steps; times the tokens of a step the nat-tokens lost), and the
+    published scores in percent of the steps. ``score_olmo_core`` beside the two is of loss and norm together.
+    """
     loss_events, norm_events = spike_events(losses), spike_events(grad_norms, log=True)
     leads = co_spikes(loss_events, norm_events)
+    together = olmo_core_scores(losses, grad_norms)
     return {
         "loss": _summary(losses, loss_events),
         "grad_norm": _summary(grad_norms, norm_events),
         "co_spikes": len(leads),
         "median_lead": float(median(leads)) if leads else None,
+        "score_olmo_core": together["total"],
+        "score_olmo_core_rolling": together["rolling"],
     }
 
 

@@ -1,0 +1,75 @@
+"""What a model that counts would reach: the losses that say what a training loss is worth.
+
+Between the uniform guess, ln V, and a trained network lie the token frequencies and the frequencies of pairs. A run
+that ends at the first has learned next to nothing, one above the second does not use its context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+
+# Tokens of each split whose pairs are counted: seconds and some hundred MB at most, however large the corpus.
+PAIRS_COUNTED = 2**25
+_AT_ONCE = 2**22
+
+
+def unigram_cross_entropy(train_counts: Counts, val_counts: Counts) -> float:
+    """Nats per validation token under the train frequencies with one added to every count. Counts: (vocab_size,)."""
+    return float(-(val_counts @ np.log(_frequencies(train_counts))) / val_counts.sum())
+
+
+def bigram_cross_entropy(train_counts: Counts, train: np.ndarray, val: np.ndarray) -> float | None:
+    """Nats per validation token, given the token before it, under the train pairs' frequencies.
+
+    Smoothed as by Witten and Bell (1991): p(b|a) = (c(ab) + s(a) p(b)) / (c(a) + s(a)), where s(a) is how many
+    different tokens follow a, and p(b) the frequency of which ``unigram_cross_entropy`` is made. Documents follow each
+    other with an end of text between them, as a run reads them; the first ``PAIRS_COUNTED`` tokens of each split count.
+    ``train_counts``: (vocab_size,); ``train``, ``val``: tokens. None where the validation text has no pair.
+    """
+    vocab = len(train_counts)
+    keys, counts = _pairs(train, vocab)
+    val_keys, val_counts = _pairs(val, vocab)
+    if not len(val_keys):
+        return None
+    begins = keys // vocab  # the first token of each pair
+    followed = np.bincount(begins, weights=counts, minlength=vocab)  # c(a)
+    successors = np.bincount(begins, minlength=vocab)  # s(a)
+    before, after = np.divmod(val_keys, vocab)
+    seen = _looked_up(keys, counts, val_keys)
+    back_off = _frequencies(train_counts)[after]
+    weight = np.maximum(successors[before], 1)  # a token that nothing followed: the frequencies alone
+    probabilities = (seen + weight * back_off) / (followed[before] + weight)
+    return float(-(val_counts @ np.log(probabilities)) / val_counts.sum())
+
+
+def _frequencies(counts: Counts) -> NDArray[np.float64]:
+    return (counts + 1) / (counts.sum() + len(counts))
+
+
+def _pairs(tokens: np.ndarray, vocab: int) -> tuple[Counts, Counts]:
+    """Every pair a b of neighbours as a * vocab + b, sorted, and how often it occurs."""
+    found = list(_pairs_of_chunks(tokens[:PAIRS_COUNTED], vocab))
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    keys, inverse = np.unique(np.concatenate([keys for keys, _ in found]), return_inverse=True)
+    counts = np.bincount(inverse, weights=np.concatenate([counts for _, counts in found]))
+    return keys, counts.astype(np.int64)
+
+
+def _pairs_of_chunks(tokens: np.ndarray, vocab: int) -> Iterator[tuple[Counts, Counts]]:
+    for begin in range(0, len(tokens) - 1, _AT_ONCE):
+        chunk = tokens[begin : begin + _AT_ONCE + 1].astype(np.int64)  # one more: the pair across the chunks' border
+        yield np.unique(chunk[:-1] * vocab + chunk[1:], return_counts=True)
+
+
+def _looked_up(keys: Counts, counts: Counts, wanted: Counts) -> Counts:
+    """The counts of the wanted keys, 0 for those that are not there; both sorted."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64)
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, counts[place], 0)
