@@ -23,11 +23,12 @@ from wandb_stand_in import StandIn
 from normlab.config.identity import run_id, run_name, treatment_hash
 from normlab.config.schema import Config
 from normlab.errors import UserError
+from normlab.observe.wandb_columns import config_columns, summary_columns
 from normlab.observe.wandb_mode import resolve_mode
-from normlab.observe.wandb_sink import flat_summary
 
 HERE = Path(__file__).parent
 ID = run_id(a_config("auto"))
+SUMMARY = summary_columns(mirrored_run.SUMMARY, [], [mirrored_run.PROBE])
 KEY = "0" * 40
 
 
@@ -65,24 +66,47 @@ def records(folder: Path) -> list[list[dict[str, Any]]]:
 
 
 def expected_history(first: int, last: int) -> list[dict[str, Any]]:
-    """What is to arrive, in wandb's names, without null values."""
+    """What is to arrive, in wandb's names, without null values; of tables and pictures that they are there."""
     history: list[dict[str, Any]] = []
     for step in range(first, last + 1):
         train, *validation = mirrored_run.rows_of(step)
         history.append({("step" if k == "step" else f"train/{k}"): v for k, v in train.items()})
         history += [{"step": step, "val/loss": row["val_loss"]} for row in validation]
     probes = {
-        "layers/grad_norm/01": 0.5,
-        "layers/attn.rms_out/01": 1.0,
-        "layers/attn.rms_out/02": 2.0,
-        "grad_norm_group/attn.q": 3.0,
+        **{f"layers/grad_norm/{name}": 0.5 for name in ("first", "min", "max")},
+        **{f"layers/attn_rms_out/{name}": 1.0 for name in ("first", "min")},
+        **{f"layers/attn_rms_out/{name}": 2.0 for name in ("middle", "last", "max")},
+        "heatmap/attn_rms_out": {"_type": "histogram", "values": [1, 2], "bins": [0.5, 1.5, 2.5]},
+        "groups/grad_norm_group/attn_q": 3.0,
+        "network/logits_rms": 1.5,
     }
-    return [*history, {"step": last, **probes}]
+    pictures = ("grad_norm", "attn_rms_out", "angular_distance")
+    tables = {"tables/layers": "table-file", "tables/events": "table-file"}
+    media = {**tables, **{f"pictures/{name}": "image-file" for name in pictures}}
+    return [*history, {"step": last, **probes}, {"step": last, **media}]
 
 
 def ours(row: dict[str, Any]) -> dict[str, Any]:
-    """A history row without the keys that wandb adds."""
-    return {key: value for key, value in row.items() if not key.startswith("_")}
+    """A history row without the keys that wandb adds, and instead of a file what it is."""
+    kept = {key: value for key, value in row.items() if not key.startswith("_")}
+    return {k: v["_type"] if isinstance(v, dict) and "path" in v else v for k, v in kept.items()}
+
+
+def nested(item: dict[str, Any]) -> dict[str, Any]:
+    """wandb's reader joins the keys of a mapping with a dot, which our names do not have."""
+    row: dict[str, Any] = {}
+    for key, value in item.items():
+        name, dot, inner = key.partition(".")
+        if dot:
+            row.setdefault(name, {})[inner] = value
+        else:
+            row[name] = value
+    return row
+
+
+def files_of(rows: list[dict[str, Any]]) -> set[str]:
+    """The paths that rows of history refer to."""
+    return {value["path"] for row in rows for value in row.values() if isinstance(value, dict) and "path" in value}
 
 
 def start(env: dict[str, str], folder: Path, last: int, kill_at: int) -> subprocess.Popen[str]:
@@ -91,10 +115,6 @@ def start(env: dict[str, str], folder: Path, last: int, kill_at: int) -> subproc
     command = [sys.executable, script, str(folder), "1", str(last), "online", str(kill_at)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=folder.parent)
-
-
-def uploaded_config(config: Config) -> dict[str, Any]:
-    return {**config.model_dump(mode="json", by_alias=True), "treatment_hash": treatment_hash(config)}
 
 
 def without_empty_dicts(value: Any) -> Any:
@@ -134,20 +154,25 @@ def test_offline_pieces_read_back_by_wandb_and_uploaded_by_the_printed_command(
     stored = server.runs.pop(ID)
     assert server.runs == {}
     assert [ours(row) for row in stored.history] == expected_history(1, 5) + expected_history(6, 12)
+    assert len(files_of(stored.history)) == 10
+    assert files_of(stored.history) <= {path for run_id, path in server.uploads if run_id == ID}
+    assert server.unknown == [] and server.alerts == []  # a message of last week's spike would be none
 
 
 def check_piece(piece: list[dict[str, Any]], config: Config, history: list[dict[str, Any]]) -> None:
     """The records of one offline piece say who the run is and hold every row."""
-    assert [ours(record["history"]["item"]) for record in piece if record["type"] == "history"] == history
+    rows = [nested(record["history"]["item"]) for record in piece if record["type"] == "history"]
+    assert [ours(row) for row in rows] == history
     stored = next(record["run"] for record in piece if record["type"] == "run")
     assert stored["run_id"] == ID == f"mirror-{treatment_hash(config)}-s3"
     assert stored["run_group"] == f"mirror/{run_name(config)}"
     assert stored["project"] == "normlab"
     assert stored["display_name"] == "hybrid lr0.003 s3"
     assert stored["tags"] == ["mirror", "hybrid", "rmsnorm", "nano", "stdlib", "cpu", "mine"]
-    assert ours(stored["config"]["update"]) == uploaded_config(config)
+    assert ours(stored["config"]["update"]) == config_columns(config)
     metrics = [record["metric"] for record in piece if record["type"] == "metric"]
     assert [m["step_metric"] for m in metrics if m.get("glob_name") == "*"] == ["step"]
+    assert [m["options"]["hidden"] for m in metrics if m.get("glob_name") == "layers/*"] == [True]
     assert {m["name"]: m["summary"] for m in metrics if "summary" in m} == {
         "train/grad_norm": {"max": True},
         "val/loss": {"min": True},
@@ -155,8 +180,8 @@ def check_piece(piece: list[dict[str, Any]], config: Config, history: list[dict[
     summary: dict[str, Any] = {}
     for record in piece:
         summary |= record["summary"]["update"] if record["type"] == "summary" else {}
-    assert flat_summary(mirrored_run.SUMMARY).items() <= summary.items()
-    assert piece[-1]["exit"] == {"exit_code": 0}
+    assert SUMMARY.items() <= summary.items()
+    assert piece[-1]["exit"]["exit_code"] == 0
 
 
 def test_online_run_cut_and_resumed_reaches_the_server(env: dict[str, str], tmp_path: Path, server: StandIn) -> None:
@@ -171,16 +196,41 @@ def test_online_run_cut_and_resumed_reaches_the_server(env: dict[str, str], tmp_
     assert server.runs == {} and server.unknown == []
     assert [ours(row) for row in stored.history] == expected_history(1, 7) + expected_history(8, 10)
     config = a_config("auto")
-    assert stored.config == without_empty_dicts(uploaded_config(config))
+    assert stored.config == without_empty_dicts(config_columns(config))
     assert stored.fields["groupName"] == f"mirror/{run_name(config)}"
     assert stored.fields["displayName"] == "hybrid lr0.003 s3"
     assert stored.fields["tags"] == ["mirror", "hybrid", "rmsnorm", "nano", "stdlib", "cpu", "mine"]
-    assert flat_summary(mirrored_run.SUMMARY).items() <= stored.summary.items()
+    assert SUMMARY.items() <= stored.summary.items()
     assert stored.summary["val/loss"] == {"min": 0.5}
     assert stored.summary["train/grad_norm"] == {"max": 5}
     assert stored.exit_code == 0
+    assert files_of(stored.history) <= {path for run_id, path in server.uploads if run_id == ID}
 
 
+def test_a_spike_is_marked_and_a_person_told_once(env: dict[str, str], tmp_path: Path, server: StandIn) -> None:
+    env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    at = mirrored_run.SPIKE_AT
+    # The continuation is blind for 64 steps unless it reads what was before.
+    assert run(env, tmp_path / "run", 1, at - 5).returncode == 0
+    assert run(env, tmp_path / "run", at - 4, at + 3).returncode == 0
+    marked = {row["step"]: row for row in server.runs[ID].history if "events/loss_spike" in row}
+    assert set(marked) == {at}
+    assert marked[at]["events/loss_spike"] == marked[at]["train/loss"] == mirrored_run.rows_of(at)[0]["loss"]
+    assert [alert["title"] for alert in server.alerts] == ["loss spike"]
+    assert f"at step {at}" in server.alerts[0]["text"]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_the_picture(env: dict[str, str], tmp_path: Path, server: StandIn) -> None:
+    env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "MPLBACKEND": "no such backend"}
+    done = run(env, tmp_path / "run", 1, 3)
+    assert done.returncode == 0
+    assert "went on to the end" in done.stdout
+    assert done.stderr.count("the run goes on without wandb") == 1
+    assert SUMMARY.items() <= server.runs[ID].summary.items()
+    assert server.runs[ID].exit_code == 0
+
+
+@pytest.mark.slow
 def test_a_run_that_begins_anew_leaves_no_row_out(env: dict[str, str], tmp_path: Path, server: StandIn) -> None:
     env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     run(env, tmp_path / "run", 1, 7)
@@ -188,7 +238,7 @@ def test_a_run_that_begins_anew_leaves_no_row_out(env: dict[str, str], tmp_path:
     stored = server.runs.pop(ID)
     assert server.runs == {}
     # What becomes of the older rows is the server's part; here they stay.
-    assert [ours(row) for row in stored.history[-4:]] == expected_history(1, 3)
+    assert [ours(row) for row in stored.history[-5:]] == expected_history(1, 3)
 
 
 def test_login_but_no_server_is_offline_under_auto(env: dict[str, str], tmp_path: Path) -> None:
@@ -242,6 +292,7 @@ def refusing_url() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_key_that_is_refused(env: dict[str, str], tmp_path: Path, refusing_url: str) -> None:
     env |= {"WANDB_BASE_URL": refusing_url, "WANDB_API_KEY": KEY}
     done = run(env, tmp_path / "run", 1, 3)
@@ -261,6 +312,13 @@ def test_mode_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "ofline")
     with pytest.raises(UserError, match="did you mean 'offline'"):
         resolve_mode("auto")
+
+
+def test_a_setting_that_wandb_does_not_take_is_no_traceback(env: dict[str, str], tmp_path: Path) -> None:
+    env |= {"WANDB_MODE": "", "WANDB_CONSOLE": "colourful"}
+    done = run(env, tmp_path / "run", 1, 3)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "console" in done.stderr.lower() and "mend it, or use wandb=disabled" in done.stderr
 
 
 def test_disabled_leaves_no_trace(env: dict[str, str], tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """A stand-in for wandb's server on loopback: what one training run says to it, kept in memory.
 
-Enough of the HTTP API for ``wandb.init(mode="online")``, logging, summary, finish and resume. It shows what
-the client sends, not how the real service draws it.
+Enough of the HTTP API for ``wandb.init(mode="online")``, logging, media, alerts, summary, finish and resume, and for
+wandb-workspaces to save, find and update workspaces and reports. It shows what the client sends, not how the real
+service draws it.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import json
 import re
 import threading
+import urllib.parse
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -54,11 +57,33 @@ class StoredRun:
         }
 
 
+@dataclass
+class StoredView:
+    """A workspace (``type`` project-view) or a report (runs) as it was last saved."""
+
+    id: str
+    fields: dict[str, Any] = field(default_factory=dict)  # type, name, displayName, projectName, ...
+    saves: int = 0
+
+    @property
+    def spec(self) -> Any:
+        return json.loads(self.fields["spec"])
+
+    def node(self) -> dict[str, Any]:
+        """The view as GraphQL returns it."""
+        place = {"id": "1", "name": self.fields["projectName"], "entityName": self.fields["entityName"]}
+        told = {key: self.fields.get(key) for key in ("type", "name", "displayName", "description", "spec")}
+        return {"id": self.id, **told, "project": place, "createdAt": None, "updatedAt": None}
+
+
 class StandIn:
     """``with StandIn() as server:`` listens on ``server.url``; ``server.runs`` is keyed by run id."""
 
     def __init__(self) -> None:
         self.runs: dict[str, StoredRun] = {}
+        self.views: dict[str, StoredView] = {}
+        self.uploads: dict[tuple[str, str], bytes] = {}  # run id, path -> content
+        self.alerts: list[dict[str, Any]] = []
         self.unknown: list[str] = []  # GraphQL operations it has no answer for
         self.requests = 0  # of any kind
         self.lock = threading.Lock()
@@ -86,7 +111,7 @@ class StandIn:
         found = re.search(r"(?:query|mutation)\s+(\w+)", query)
         operation = found.group(1) if found else "?"
         project = variables.get("project") or variables.get("projectName") or "uncategorized"
-        if operation == "Viewer":
+        if operation in ("Viewer", "GetDefaultEntity"):
             teams = {"edges": [{"node": {"name": ENTITY}}]}
             viewer = {"id": "1", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": teams}
             return {"viewer": viewer}
@@ -115,7 +140,41 @@ class StandIn:
                 for name in variables["files"]
             ]
             return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
+        if operation == "NotifyScriptableRunAlert":
+            self.alerts.append(variables)
+            return {"notifyScriptableRunAlert": {"success": True}}
+        if operation == "ArtifactType":
+            return {"project": {"artifact": None}}
+        if operation == "CreateArtifact":  # committed: the client has nothing more to send of it
+            artifact = {"id": "a1", "state": "COMMITTED", "artifactSequence": {"latestArtifact": {"id": "a1"}}}
+            return {"createArtifact": {"artifact": artifact}}
+        if (answer := self.views_graphql(operation, variables)) is not None:
+            return answer
         self.unknown.append(operation)
+        return None
+
+    def views_graphql(self, operation: str, variables: dict[str, Any]) -> dict[str, Any] | None:
+        """What wandb-workspaces asks."""
+        if operation in ("UpsertView2", "upsertView"):
+            inserted = not variables.get("id")
+            view_id = variables.get("id") or base64.b64encode(f"View:{len(self.views) + 1}".encode()).decode()
+            view = self.views.setdefault(view_id, StoredView(view_id))
+            view.fields.update(variables)
+            view.saves += 1
+            return {"upsertView": {"view": view.node(), "inserted": inserted}}
+        if operation == "View":
+            known = [view for view in self.views.values() if view.fields["name"] == variables["viewName"]]
+            return {"project": {"allViews": {"edges": [{"node": view.node()} for view in known]}}}
+        if operation == "SpecificReport":
+            found = self.views.get(variables["reportId"])
+            return {"view": found.node() if found else None}
+        if operation == "ProjectInternalId":
+            return {"project": {"id": "1", "internalId": "1"}}
+        if operation == "GetProjects":
+            page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+            project = {"__typename": "Project", "id": "1", "name": "normlab", "entityName": ENTITY}
+            more = {"createdAt": "2026-01-01T00:00:00", "isBenchmark": False, "user": None}
+            return {"models": {"pageInfo": page, "edges": [{"node": project | more}]}}
         return None
 
     def file_stream(self, name: str, message: dict[str, Any]) -> None:
@@ -163,7 +222,11 @@ def _handler(server: StandIn) -> type[BaseHTTPRequestHandler]:
             if self.path.endswith("/file_stream"):
                 server.file_stream(self.path.split("/")[-2], json.loads(body))
                 return 200, {"exitcode": None, "limits": {}}
-            return (200, {}) if self.path.startswith("/upload/") else (404, {})
+            if self.path.startswith("/upload/"):
+                _, _, run, name = urllib.parse.unquote(self.path).split("/", 3)
+                server.uploads[run, name] = body
+                return 200, {}
+            return 404, {}
 
         do_GET = do_POST = do_PUT = respond
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -17,6 +18,8 @@ normlab: where should the norm sit in a Transformer, and which kind?
   sweep       many runs side by side       normlab sweep quickstart
   status      how far they are             normlab status quickstart
   report      tables and figures           normlab report quickstart
+  compare     runs side by side, one page  normlab compare quickstart
+  dashboard   a wandb workspace, report    normlab dashboard quickstart
   placements  where norms can sit          normlab placements show hybrid
   norms       what a norm can be           normlab norms show dyt
   prepare     tokens before the training   normlab prepare data=wikitext103
@@ -31,7 +34,7 @@ A setting is KEY=VALUE; a placement, norm, model or data set is a name:
 Runs are kept in runs/, reports in results/. A run that was cut goes on; one that is done is not repeated.
 normlab COMMAND --help says more; normlab --version.
 """
-COMMANDS = ("train", "sweep", "status", "report", "placements", "norms", "prepare", "bench")
+COMMANDS = ("train", "sweep", "status", "report", "compare", "dashboard", "placements", "norms", "prepare", "bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except UserError as error:
-        return _complain(str(error), code=getattr(error, "exit_code", 2))
+        return _complain(str(error), code=error.exit_code)
     except KeyboardInterrupt as stop:
         return _complain("interrupted", code=128 + getattr(stop, "signum", signal.SIGINT))
     except BrokenPipeError:  # `normlab placements | head`
@@ -66,5 +69,8 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print("normlab: " + " ".join(message.split()), file=sys.stderr)
+    from normlab.secrecy import redact
+
+    with contextlib.suppress(OSError):  # a log on the disk that is full
+        print("normlab: " + redact(" ".join(message.split())), file=sys.stderr)
     return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -37,3 +38,9 @@ class Arguments(argparse.ArgumentParser):
             example = next(line for line in self._help_text.splitlines()[1:] if line.strip())
             raise UserError(f"{missing} is missing; for example: {' '.join(example.split()[:3])}")
         raise UserError(message)
+
+
+def refuse_torchrun() -> None:
+    """Raise UserError in one of several processes: each of them would start the whole sweep."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("torchrun trains one run on several devices; start a sweep without it")

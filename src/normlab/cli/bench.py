@@ -21,7 +21,7 @@ normlab bench NAME|all [KEY=VALUE ...]     how fast, how large, how soon: contes
   placements   step of every placement,     startup   --help; first step cold, warm, and of a further cell
                of every norm type           memory    peak at a vocabulary of 100k
   norms        each norm type by itself     sweep     cells per hour: a thread per cell, or all
-  observing    what watching a run costs
+  attention    kernel against written out   observing what watching a run costs
 
   --quick           fewer rounds, fewer contestants, small shapes
   --rounds N        turns of each contestant         --seconds S    of each turn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from normlab.cli.arguments import Arguments
 
@@ -13,9 +14,11 @@ normlab report NAME                  tables and figures of an experiment, from w
   normlab report my/grid.yaml                      a file of your own
   normlab report scratch                           runs made by hand, without an experiment file
   normlab report quickstart --results-dir /tmp/r   elsewhere
+  normlab report quickstart --upload               and to wandb, as a run of job type "report" beside the others
 
   --runs-dir DIR      where the runs are (runs)
   --results-dir DIR   where the report goes (results)
+  --upload            tables, figures and files to wandb; again: the same run. Offline without a login
 """
 
 
@@ -24,9 +27,14 @@ def run(words: Sequence[str]) -> int:
     arguments.add_argument("name", metavar="NAME")
     arguments.add_argument("--runs-dir", default="runs")
     arguments.add_argument("--results-dir", default="results")
+    arguments.add_argument("--upload", action="store_true")
     given = arguments.read(words)
 
     from normlab.report import write_report
 
-    write_report(given.name, given.runs_dir, given.results_dir)
+    folder = write_report(given.name, given.runs_dir, given.results_dir)
+    if given.upload:
+        from normlab.report.upload import upload_report
+
+        print(f"wandb: {upload_report(folder.name, folder, Path(given.runs_dir))}")
     return 0

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from normlab.cli.arguments import Arguments
+from normlab.cli.arguments import Arguments, refuse_torchrun
 from normlab.errors import UserError
 
 HELP = """\
-normlab sweep [EXPERIMENT] [KEY=VALUE ...]     many runs, side by side on this machine
+normlab sweep [EXPERIMENT] [KEY=VALUE ...]     many runs, side by side: here, on Slurm, on Ray
 
   normlab sweep quickstart                     the grid of experiments/quickstart.yaml
   normlab sweep quickstart --report            and its tables at the end
   normlab sweep quickstart scale=smoke experiment=smoke     the same grid, smaller, under a name of its own
-  normlab sweep my/grid.yaml launch.jobs=2     a file of your own, two runs at once
+  normlab sweep my/grid.yaml --dry-run         what would run, what is done, what the rest costs
+  normlab sweep my/grid.yaml launch=slurm launch.partition=gpu launch.gpus=1 launch.minutes=600
   normlab sweep placement=pre,post,hybrid optim.lr=1e-3,3e-3 seed=range(3) experiment=lr
 
-  launch.jobs=      runs at once (one per GPU, else one per CPU core)
-  launch.threads=1  CPU threads of each
+  launch=local      this machine; slurm: an array job; ray: a cluster; or a file of yours, configs/launch/NAME.yaml
+  launch.jobs=      runs at once (one per GPU, else one per CPU core), of Slurm: tasks
+  launch.threads=1  CPU threads of each                 launch.per_gpu=1  small runs that share a GPU
+  launch.wait=false submit to Slurm and leave; `normlab status` follows, the same command goes on
   --report          write the experiment's report at the end
+  --dry-run         start nothing; hours at the pace of runs that are done, or with --tflops X at X TFLOP/s
   --config-dir DIR  your own groups besides ./configs
 
 KEY=VALUE wins over the file. A run that is done is skipped, one that was cut goes on, one that fails does not stop
@@ -32,8 +36,11 @@ def run(words: Sequence[str]) -> int:
     arguments.add_argument("words", nargs="*")
     arguments.add_argument("--config-dir")
     arguments.add_argument("--report", action="store_true")
+    arguments.add_argument("--dry-run", action="store_true")
+    arguments.add_argument("--tflops", type=float)
     arguments.add_argument("-m", "--multirun", action="store_true")  # what fingers that know Hydra type
     given = arguments.read(words)
+    refuse_torchrun()
     names = [word for word in given.words if "=" not in word and not word.startswith("~")]
     overrides = [word for word in given.words if word not in names]
     if not given.words:
@@ -44,7 +51,16 @@ def run(words: Sequence[str]) -> int:
         raise UserError(f"one experiment at a time, not {' and '.join(names)}; settings are KEY=VALUE without spaces")
     if given.report and not names:
         raise UserError("--report needs an experiment file; after this sweep: normlab report NAME")
+    if given.tflops is not None and not (given.dry_run and given.tflops > 0):
+        raise UserError("--tflops X, more than 0, belongs to --dry-run")
 
+    if given.dry_run:
+        from normlab.config.compose import user_config_dir
+        from normlab.sweep.plan import print_plan
+
+        with user_config_dir(given.config_dir):
+            print_plan(names[0] if names else None, overrides, given.tflops)
+        return 0
     from normlab.cli.hydra_app import run_hydra
     from normlab.config.compose import user_config_dir
     from normlab.config.overrides import quoted

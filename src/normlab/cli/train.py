@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from normlab.cli.arguments import Arguments
+from normlab.cli.arguments import Arguments, refuse_torchrun
 from normlab.errors import UserError
 
 HELP = """\
@@ -22,6 +22,8 @@ normlab train [KEY=VALUE ...]        train one run; again: resume it, or do noth
   seed=0            optim.lr=3e-3         train.steps=400     experiment=scratch
   init=recipe       optim.warmup_steps=   train.batch_size=   runs_dir=runs
   wandb=offline     optim.schedule=       train.seq_len=      train.device=auto
+
+  torchrun --nproc-per-node 8 -m normlab train ...       one run on several devices (train.parallel=ddp or fsdp)
 
   --cfg job         print the configuration that would run, whole and checked, and stop
   -m, --multirun    several values are a sweep: normlab train -m placement=pre,post seed=0,1
@@ -41,6 +43,8 @@ def run(words: Sequence[str]) -> int:
     arguments.add_argument("-m", "--multirun", action="store_true")
     given = arguments.read(words)
 
+    if given.multirun:
+        refuse_torchrun()
     if given.cfg and given.multirun:
         raise UserError("--cfg shows one run: leave out --multirun and give every key one value")
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from normlab.errors import UserError
-from normlab.files import unwritable, write_atomic
+from normlab.files import unwritable
 
 Row = dict[str, Any]
+
+
+class Mark(TypedDict):
+    """How far a file goes: so many bytes, with this SHA-256 in hexadecimal digits."""
+
+    bytes: int
+    sha256: str
+
+
+Marks = dict[str, Mark]  # by file name; a checkpoint holds those of its step
 
 
 class Sink(Protocol):
@@ -25,48 +36,66 @@ class Sink(Protocol):
     def probe(self, row: Row) -> None:
         """One look inside the layers: names with a list of one value per layer or a dict of groups."""
 
+    def histograms(self, step: int, found: dict[str, tuple[list[int], list[float]]]) -> None:
+        """Counts and edges of weights and gradients, by name; only with ``wandb.histograms=true``."""
+
     def finish(self, summary: Row, exit_code: int) -> None:
         """The run is over; ``summary`` is that of summary.json."""
 
 
 class JsonlSink:
-    """Append-only writer of one file; NaN and infinity become null. To resume, first ``truncate_after``."""
+    """Append-only writer of one file; NaN and infinity become null. To resume, first ``rewind``.
+
+    Raises DiskError where the disk is full or the file cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
+        self._path, self._digest, self._size = path, hashlib.sha256(), 0
+        with self._disk_errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab")
+            self._count(path.read_bytes())
 
     def log(self, rows: list[Row]) -> None:
         """Append and hand over to the operating system: another process sees whole rows."""
         # One write per flush; Python's repr of a float is the shortest text that reads back to the same bits.
-        text = "".join(json.dumps(_plain(row), allow_nan=False) + "\n" for row in rows)
+        text = "".join(json.dumps(_plain(row), allow_nan=False) + "\n" for row in rows).encode()
         with self._disk_errors():
             self._file.write(text)
             self._file.flush()
+        self._count(text)
 
-    def sync(self) -> None:
+    def sync(self) -> Mark:
         """Survive a power cut up to here; to be called before a checkpoint that counts on these rows."""
         with self._disk_errors():
             os.fsync(self._file.fileno())
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
 
     def close(self) -> None:
         with self._disk_errors(), self._file:
             os.fsync(self._file.fileno())
+
+    def _count(self, text: bytes) -> None:
+        self._digest.update(text)
+        self._size += len(text)
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise unwritable(Path(self._file.name), error) from None
+            raise unwritable(self._path, error) from None
+
+
+METRICS, PROBES = "metrics.jsonl", "probes.jsonl"
 
 
 class DiskSink:
     """metrics.jsonl and probes.jsonl of a run folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._metrics = JsonlSink(folder / "metrics.jsonl")
-        self._probes = JsonlSink(folder / "probes.jsonl")
+        self._metrics = JsonlSink(folder / METRICS)
+        self._probes = JsonlSink(folder / PROBES)
 
     def log(self, rows: list[Row]) -> None:
         self._metrics.log(rows)
@@ -74,9 +103,12 @@ class DiskSink:
     def probe(self, row: Row) -> None:
         self._probes.log([row])
 
-    def sync(self) -> None:
-        self._metrics.sync()
-        self._probes.sync()
+    def histograms(self, step: int, found: dict[str, tuple[list[int], list[float]]]) -> None:
+        """Not kept: they are large, and for looking at."""
+
+    def sync(self) -> Marks:
+        """Survive a power cut up to here; the marks are for the checkpoint that counts on these rows."""
+        return {METRICS: self._metrics.sync(), PROBES: self._probes.sync()}
 
     def finish(self, summary: Row, exit_code: int) -> None:
         """Close the files; summary.json is the training loop's to write."""
@@ -93,11 +125,13 @@ def _plain(value: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, Row]]:
-    """Text and content of every line. A last line that is not JSON was torn by a cut and is left out."""
-    if not path.exists():
-        return
-    lines = path.read_bytes().splitlines()
+def read_rows(path: Path) -> list[Row]:
+    """All rows in order; none without a file. A last line that is not JSON was torn by a cut and is left out.
+
+    A damaged line before it is a UserError.
+    """
+    rows: list[Row] = []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -105,24 +139,37 @@ def _lines(path: Path) -> Iterator[tuple[bytes, Row]]:
                 raise ValueError("not a row")
         except ValueError:
             if number == len(lines):
-                return
+                break
             raise UserError(
-                f"{path}, line {number} is damaged: delete that line, or the folder to start the run again"
+                f"{path}, line {number} is damaged; delete {path.parent} and the run starts again"
             ) from None
-        yield line, row
+        rows.append(row)
+    return rows
 
 
-def read_rows(path: Path) -> list[Row]:
-    """All rows in order; none without a file. A damaged line before the last one is a UserError."""
-    return [row for _, row in _lines(path)]
+def holds(folder: Path, marks: Mapping[str, Mark]) -> bool:
+    """Whether every file still begins as it did when ``marks`` were taken."""
+    for name, mark in marks.items():
+        try:
+            with (folder / name).open("rb") as file:
+                if hashlib.sha256(file.read(mark["bytes"])).hexdigest() != mark["sha256"]:
+                    return False
+        except OSError:
+            return False
+    return True
 
 
-def truncate_after(path: Path, step: int) -> None:
-    """Keep the rows up to and with ``step``, untouched to the byte; atomic.
+def rewind(folder: Path, marks: Mapping[str, Mark]) -> None:
+    """Cut the files of ``DiskSink`` back to where ``marks`` were taken; one without a mark begins anew.
 
-    A run that resumes from a checkpoint of ``step`` will log the later steps again.
+    A run that resumes from a checkpoint will log the later steps again, and must find every earlier row, once.
     """
-    if not path.exists():
-        return
-    kept = b"".join(line + b"\n" for line, row in _lines(path) if row["step"] <= step)
-    write_atomic(path, kept)
+    for path in (folder / METRICS, folder / PROBES):
+        try:
+            with path.open("r+b") as file:
+                file.truncate(marks[path.name]["bytes"] if path.name in marks else 0)
+                os.fsync(file.fileno())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise unwritable(path, error) from None

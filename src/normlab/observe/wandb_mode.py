@@ -32,6 +32,8 @@ def load_wandb() -> ModuleType:
     """The wandb module, without reports on its own use: also an offline run would send them, and where
     packets are dropped they hold up the end of the process for ten seconds."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    if os.environ.get("WANDB_MODE") == "":
+        del os.environ["WANDB_MODE"]  # to us no mode, to wandb an error
     import wandb
 
     return wandb
@@ -47,7 +49,7 @@ def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     """Whether something that works answers at ``url`` within 3 s, through a proxy where one is set.
 
     wandb itself would retry for minutes and then hold up the end of the process.
@@ -75,17 +77,20 @@ def _answers(url: str) -> bool:
     return answered.is_set()
 
 
-def _why_not_online() -> str | None:
+def why_not_online() -> str | None:
     """What keeps a run from being online, with its remedy; None: nothing does. No network without a login."""
     wandb = load_wandb()
-    wandb.setup(settings=wandb.Settings(silent=True, mode="online"))
+    try:
+        wandb.setup(settings=wandb.Settings(silent=True, mode="online"))
+    except Exception as error:  # pydantic's, of a WANDB_ variable that holds what wandb does not take
+        return f"wandb's settings: {' '.join(str(error).split())[:200]}"
     try:
         if not wandb.login(prompt=False, verify=False):
             return "no login: run `wandb login`"
     except wandb.Error as error:
         return f"{first_line(error)}: run `wandb login`"
     url = wandb.setup().settings.base_url
-    return None if _answers(url) else f"no answer from {url}"
+    return None if answers(url) else f"no answer from {url}"
 
 
 def requested(mode: str) -> Mode | Literal["auto"]:
@@ -105,7 +110,7 @@ def resolve_mode(mode: str) -> Mode:
     mode = requested(mode)
     if mode == "offline" or mode == "disabled":
         return mode
-    problem = _why_not_online()
+    problem = why_not_online()
     if problem is None:
         return "online"
     if mode == "online":

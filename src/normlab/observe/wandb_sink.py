@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from normlab.config.identity import run_id, run_name, treatment_hash
+from normlab.config.identity import run_id, run_name
 from normlab.config.schema import Config
 from normlab.errors import UserError
-from normlab.observe.sinks import Row
-from normlab.observe.wandb_mode import Mode, first_line, load_wandb, requested, resolve_mode, say
+from normlab.observe import wandb_names as names
+from normlab.observe.sinks import Row, read_rows
+from normlab.observe.wandb_columns import config_columns, summary_columns
+from normlab.observe.wandb_events import ALERT_SECONDS, EVENT_COLUMNS, Alert, SpikeWatch, event_rows, final_alert
+from normlab.observe.wandb_media import TABLE_COLUMNS, layer_rows, pictures
+from normlab.observe.wandb_mode import Mode, answers, first_line, load_wandb, requested, resolve_mode, say
 
 INIT_SECONDS = 30.0
+GRAPHQL_RETRIES, GRAPHQL_WAIT_SECONDS = 6, 5.0  # half a minute
 FINISH_SECONDS = 60.0  # for what is not uploaded yet; wandb's own default is to wait for ever
 
-# metrics.jsonl -> wandb. Everything is drawn against our own "step": wandb's counts calls, and is re-based
-# when offline pieces of a resumed run are synced.
-METRIC_NAMES = {
-    "loss": "train/loss",
-    "balance_loss": "train/balance_loss",
-    "router_z_loss": "train/router_z_loss",
-    "grad_norm": "train/grad_norm",
-    "clipped": "train/clipped",
-    "lr": "train/lr",
-    "tokens": "train/tokens",
-    "val_loss": "val/loss",
-    "val_bpb": "val/bpb",
-}
-METRIC_SUMMARIES = {"train/grad_norm": "max", "val/loss": "min"}  # of the others wandb keeps the last value
+# Of the others wandb keeps the last value.
+METRIC_SUMMARIES = {names.series("grad_norm"): "max", names.series("val_loss"): "min"}
 
 
 def open_wandb(config: Config, folder: Path, *, resumed: bool) -> WandbSink | None:
@@ -73,31 +67,37 @@ class WandbSink:
             init_timeout=INIT_SECONDS,
             finish_timeout=FINISH_SECONDS,
             finish_timeout_raises=True,
+            # While an alert waits for a server that is gone, a run cannot even begin to finish: by default for many
+            # minutes, whatever finish_timeout says. Rows and files have retries of their own.
+            x_graphql_retry_max=GRAPHQL_RETRIES,
+            x_graphql_retry_wait_max_seconds=GRAPHQL_WAIT_SECONDS,
         )
         choices = (config.placement.name, config.norm.name, config.model.name, config.data.name, config.scale)
         run = wandb.init(
             project=config.wandb.project,
             entity=config.wandb.entity,
             name=f"{config.placement.name} lr{config.optim.lr:g} s{config.seed}",
-            group=f"{config.experiment}/{run_name(config)}",
+            group=names.run_group(config.experiment, run_name(config)),
             tags=list(dict.fromkeys([config.experiment, *choices, *config.wandb.tags])),
             id=run_id(config),
             resume="allow" if resumed else None,  # None: to wandb, a new run
             mode=mode,
             dir=str(folder),
-            config={
-                **config.model_dump(mode="json", by_alias=True),
-                "treatment_hash": treatment_hash(config),
-            },
+            config=config_columns(config),
             settings=settings,
         )
-        run.define_metric("step", hidden=True)
-        run.define_metric("*", step_metric="step")
+        run.define_metric("*", step_metric=names.STEP)
+        run.define_metric(names.STEP, hidden=True)
+        # Not drawn unless a dashboard asks for them: line charts of each quantity are more than anybody reads.
+        run.define_metric(names.EVERY_LAYERS, step_metric=names.STEP, hidden=True)
         for name, summary in METRIC_SUMMARIES.items():
-            run.define_metric(name, step_metric="step", summary=summary)
+            run.define_metric(name, step_metric=names.STEP, summary=summary)
         self.mode = mode
         self.url: str | None = run.url if mode == "online" else None
         self._folder = folder
+        self._pictures = config.wandb.pictures
+        self._wandb = wandb
+        self._watch = SpikeWatch(read_rows(folder / "metrics.jsonl") if resumed else [])
         self._run: Any = run  # None once wandb failed: from then on the sink is silent
         # A cut run repeats the steps after its last checkpoint, with the same numbers: the server has them.
         self._known_step = run.summary.get("step", -1) if run.resumed else -1
@@ -113,37 +113,80 @@ class WandbSink:
             say(f"{first_line(error)}; the run goes on without wandb, afterwards try: {self.sync_hint()}")
 
     def log(self, rows: list[Row]) -> None:
-        """Rows of metrics.jsonl; null values are left out."""
+        """Rows of metrics.jsonl; null values are left out. Spikes are marked, and online a person hears of them."""
 
         def send() -> None:
             for row in rows:
-                named = {METRIC_NAMES.get(key, key): value for key, value in row.items()}
-                self._send(named.pop("step"), named)
+                marked, alerts = self._watch.see(row)
+                named = {names.series(key): value for key, value in row.items() if key != names.STEP}
+                self._send(row[names.STEP], named | marked)
+                self._alert(alerts if row[names.STEP] > self._known_step else [])
 
         self._guard(send)
 
     def probe(self, row: Row) -> None:
-        """A row of probes.jsonl as ``layers/<probe>/<layer from 01>`` and ``<probe>/<group>``."""
-        values: Row = {}
-        for name, value in row.items():
-            if isinstance(value, dict):
-                values.update({f"{name}/{group}": number for group, number in value.items()})
-            elif isinstance(value, list):
-                values.update({f"layers/{name}/{layer:02d}": number for layer, number in enumerate(value, 1)})
-        self._guard(lambda: self._send(row["step"], values))
+        """A row of probes.jsonl: its numbers, and of every profile that is nowhere negative all layers.
+
+        A histogram whose bins are the layers is what wandb draws over the steps as a heatmap.
+        """
+
+        def send() -> None:
+            values: Row = dict(names.scalars(row))
+            for quantity, profile in row.items():
+                if names.is_profile(profile) and len(names.finite(profile)) == len(profile) and min(profile) >= 0:
+                    edges = [layer + 0.5 for layer in range(len(profile) + 1)]
+                    values[names.heatmap(quantity)] = self._wandb.Histogram(np_histogram=(profile, edges))
+            self._send(row[names.STEP], values)
+
+        self._guard(send)
+
+    def histograms(self, step: int, found: dict[str, tuple[list[int], list[float]]]) -> None:
+        """Counts and edges of weights and gradients, by name."""
+
+        def send() -> None:
+            made = {names.histogram(name): self._wandb.Histogram(np_histogram=pair) for name, pair in found.items()}
+            self._send(step, made)
+
+        self._guard(send)
 
     def _send(self, step: int, values: Row) -> None:
         if step > self._known_step:
-            self._run.log({"step": step, **{name: v for name, v in values.items() if v is not None}})
+            self._run.log({names.STEP: step, **{name: v for name, v in values.items() if v is not None}})
+
+    def _alert(self, alerts: list[Alert]) -> None:
+        """Online only: an offline run would send its alerts when it is uploaded, days later."""
+        for title, text in alerts if self.mode == "online" else []:
+            self._run.alert(title, text, level="WARN", wait_duration=ALERT_SECONDS)
 
     def finish(self, summary: Row, exit_code: int) -> None:
-        """Upload the rest, for at most a minute, with the run's summary as flat keys."""
+        """Upload the rest, for at most a minute: the run's summary as flat keys, tables, pictures."""
+        run = self._run
 
-        def close() -> None:
-            self._run.summary.update(flat_summary(summary))
-            self._run.finish(exit_code=exit_code)
+        def last_words() -> None:
+            metrics, probes = (read_rows(self._folder / f"{name}.jsonl") for name in ("metrics", "probes"))
+            run.summary.update(summary_columns(summary, metrics, probes))
+            if alert := final_alert(summary):
+                self._alert([alert])
+            if self.mode == "online" and not answers(url := self._wandb.setup().settings.base_url):
+                raise ConnectionError(f"no answer from {url}")  # a table would ask the server, for a minute and more
+            run.log(self._media(summary, probes))
 
-        self._guard(close)
+        self._guard(last_words)
+        if self._run is None and run is not None:  # its last words failed; unfinished, it would hold up the process
+            with contextlib.suppress(Exception):
+                run.finish(exit_code=exit_code)
+        self._guard(lambda: run.finish(exit_code=exit_code))
+
+    def _media(self, summary: Row, probes: list[Row]) -> Row:
+        """Tables and pictures of the whole run, from the disk: a continued run has looked before."""
+        wandb = self._wandb
+        rows, left_out = layer_rows(probes, wandb.Table.MAX_ROWS)
+        media: Row = {names.EVENT_TABLE: wandb.Table(EVENT_COLUMNS, event_rows(summary))}
+        if rows:
+            media[names.LAYER_TABLE] = wandb.Table(TABLE_COLUMNS, rows)
+            media |= {name: wandb.Image(pixels) for name, pixels in pictures(probes, self._pictures).items()}
+            media |= {names.LAYER_TABLE_NOTE: left_out} if left_out else {}
+        return {names.STEP: probes[-1][names.STEP] if probes else 0, **media}
 
     def sync_hint(self) -> str:
         """The command that uploads every local piece of this run."""
@@ -151,24 +194,3 @@ class WandbSink:
         if self.mode == "offline":
             return f"wandb sync {folder}/wandb/offline-run-*"
         return f"wandb sync --include-online {folder}/wandb/run-*"
-
-
-def flat_summary(summary: Row) -> Row:
-    """summary.json for wandb's runs table: ``final/val_loss``, ``params/total``, ``spikes/loss_events``, ...
-
-    Nulls and lists are left out: an empty cell says as much, and the events are in summary.json.
-    """
-    flat: Row = {}
-    for key, value in summary.items():
-        if key == "spikes" and value:
-            for series in ("loss", "grad_norm"):
-                flat[f"spikes/{series}_events"] = value[series]["events"]
-            # The published scores are known by their value for the training loss.
-            for name in ("score_olmo2", "score_olmo_core", "recovered", "max_amplitude", "total_area"):
-                flat[f"spikes/{name}"] = value["loss"][name]
-            flat["spikes/co_spikes"] = value["co_spikes"]
-        elif isinstance(value, dict):
-            flat.update({f"{key}/{inner}": entry for inner, entry in value.items()})
-        else:
-            flat[key] = value
-    return {key: value for key, value in flat.items() if isinstance(value, str | int | float)}

@@ -16,7 +16,8 @@ from normlab.files import write_atomic
 from normlab.report.comparison import Comparison
 from normlab.report.registry import Registry
 from normlab.report.row import Row
-from normlab.report.style import RC, Look
+from normlab.report.style import Look
+from normlab.style import RC
 
 
 class NothingToDraw(Exception):

@@ -72,11 +72,8 @@ def of_one_setting(
     return [(cell, runs.drop(runs.index.intersection(sorted(others)))) for cell, runs in placed], len(others)
 
 
-def implied_experiment(frame: pd.DataFrame, name: str) -> Experiment:
-    """The experiment that runs made without a file amount to: whatever varies, seeds apart, is a factor."""
-    frame = frame[frame["status"] != "corrupt"]
-    if frame.empty:
-        raise UserError(f"every run of '{name}' is damaged; run it again, in another folder or after deleting it")
+def differing_factors(frame: pd.DataFrame) -> list[str]:
+    """In what the runs differ, seeds apart, as a grid would name it: a group where that explains it, else a key."""
     factors: list[str] = [group for group in NAMED_GROUPS if frame[group].nunique() > 1]
     if frame["init_asked"].nunique() > 1:
         factors.append("init")
@@ -86,7 +83,15 @@ def implied_experiment(frame: pd.DataFrame, name: str) -> Experiment:
         texts = frame[key].map(as_text)
         if not explained or (key != "init" and (texts.groupby(frame[explained[0]]).nunique() > 1).any()):
             factors.append(key)
-    factors = list(dict.fromkeys(factors)) or ["placement"]
+    return list(dict.fromkeys(factors))
+
+
+def implied_experiment(frame: pd.DataFrame, name: str) -> Experiment:
+    """The experiment that runs made without a file amount to: whatever varies, seeds apart, is a factor."""
+    frame = frame[frame["status"] != "corrupt"]
+    if frame.empty:
+        raise UserError(f"every run of '{name}' is damaged; run it again, in another folder or after deleting it")
+    factors = differing_factors(frame) or ["placement"]
     baseline_first = frame.sort_values("placement", key=lambda names: names != "pre", kind="stable")
     combinations = baseline_first[factors].drop_duplicates().to_dict("records")
     return Experiment(

@@ -149,10 +149,11 @@ def _how_made(comparison: Comparison) -> list[str]:
     if "params.total" in runs and runs["params.total"].notna().any():
         low, high = (_count(runs["params.total"].agg(end)) for end in ("min", "max"))
         size = f" ({low if low == high else f'{low} to {high}'} parameters)"
+    levels = {"ln_vocab": "ln V", "unigram_ce": "unigram cross-entropy", "bigram_ce": "bigram cross-entropy"}
     anchors = [
-        f"{name} {runs[column].iloc[0]:.3f}"
-        for column, name in (("corpus.ln_vocab", "ln V"), ("corpus.unigram_ce", "unigram cross-entropy"))
-        if column in runs and runs[column].nunique() == 1
+        f"{name} {runs[f'corpus.{column}'].iloc[0]:.3f}"
+        for column, name in levels.items()
+        if f"corpus.{column}" in runs and runs[f"corpus.{column}"].nunique() == 1
     ]
     factors = comparison.experiment.factors
     settings = [

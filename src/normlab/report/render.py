@@ -109,7 +109,9 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _markdown_escape(text: str) -> str:
-    return re.sub(r"([\\|*_`<])", r"\\\1", text)
+    """Names come from configurations: markup in one is shown, not followed. The brackets of an interval may stay."""
+    escaped = re.sub(r"([\\|*_`<>])", r"\\\1", " ".join(text.split()))
+    return escaped.replace("](", r"\](")
 
 
 def _markdown_cell(cell: Cell) -> str:

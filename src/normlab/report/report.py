@@ -9,6 +9,7 @@ from rich.console import Console
 from normlab.config.paths import find_yaml
 from normlab.errors import UserError
 from normlab.experiment.schema import Experiment, load_experiment
+from normlab.experiment.trials import with_trials
 from normlab.files import unwritable, write_atomic, write_json
 from normlab.report.comparison import Comparison, compare
 from normlab.report.figure import NothingToDraw, build_figure, figure, save_figure
@@ -31,6 +32,7 @@ def write_report(experiment: str, runs_dir: str | Path = "runs", results_dir: st
     runs_dir, results_dir = Path(runs_dir), Path(results_dir)
     declared, source = _experiment(experiment, runs_dir)
     name = declared.name if declared else experiment
+    declared = with_trials(declared, runs_dir / name) if declared else None
     frame = load_runs(runs_dir / name)
     asked = declared or implied_experiment(frame, name)
     check_parts(asked)
@@ -50,7 +52,7 @@ def write_report(experiment: str, runs_dir: str | Path = "runs", results_dir: st
     figures = {name: _draw(comparison, name, out, console) for name in comparison.experiment.figures}
     command = f"normlab report {experiment if declared is None or source is None else name}"
     write_json(out / "provenance.json", provenance(comparison, source, command, runs_dir, figures))
-    console.print(f"written to {out}", soft_wrap=True)
+    console.print(f"written to {out}", soft_wrap=True, markup=False)
     return out
 
 

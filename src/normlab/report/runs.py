@@ -19,6 +19,8 @@ from normlab.config.identity import treatment_hash
 from normlab.config.schema import Config
 from normlab.errors import UserError, nearest
 from normlab.placement.schema import InitSpec
+from normlab.results import read_config
+from normlab.seal import broken_seal
 
 log = logging.getLogger(__name__)
 
@@ -112,9 +114,12 @@ def _run_folders(root: Path) -> Iterator[Path]:
 def _row(folder: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"run_dir": str(folder), "status": "running"}
     try:
-        config = Config.model_validate(yaml.safe_load((folder / "config.yaml").read_text()))
+        config = Config.model_validate(read_config(folder))
     except (*Damage, UserError) as error:
         return row | {"status": "corrupt", "error": _warn(folder / "config.yaml", error)}
+    if damaged := broken_seal(folder):
+        changed = ValueError("not as the run left it; delete that run's folder and start its sweep again")
+        return row | {"status": "corrupt", "error": _warn(folder / damaged, changed)}
     row |= _config_columns(config)
     summary = folder / "summary.json"
     if summary.exists():

@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from normlab.report.comparison import Comparison
 from normlab.report.figure import NothingToDraw, figure, legend_right, log_ticks, title
 from normlab.report.row import Row
-from normlab.report.style import GREY, looks
+from normlab.report.style import looks
+from normlab.style import GREY
 
 _LATER = 100  # the paper's second panel
 

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from normlab.report.comparison import Comparison
 from normlab.report.figure import NothingToDraw, figure, legend_right, log_ticks, title
 from normlab.report.row import Row
-from normlab.report.style import GREY, Look, looks
+from normlab.report.style import Look, looks
+from normlab.style import GREY
 
 _OVERLAY = 4  # more methods than this in one panel hide each other
 _COLUMNS = 4
@@ -153,7 +154,7 @@ def _draw_validation(axis: Axes, comparison: Comparison, rows: list[Row]) -> Non
 
 
 def _finish_loss(axis: Axes, comparison: Comparison, label: bool) -> None:
-    anchors = {"ln V": "corpus.ln_vocab", "unigram": "corpus.unigram_ce"}
+    anchors = {"ln V": "corpus.ln_vocab", "unigram": "corpus.unigram_ce", "bigram": "corpus.bigram_ce"}
     levels = {}
     for name, column in anchors.items():
         if column in comparison.frame and comparison.frame[column].nunique() == 1:

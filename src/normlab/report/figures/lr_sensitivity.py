@@ -13,8 +13,9 @@ from normlab.report.comparison import Comparison
 from normlab.report.figure import NothingToDraw, figure, legend_right, title
 from normlab.report.labels import METRICS, UNITS
 from normlab.report.row import usable
-from normlab.report.style import GREY, looks
+from normlab.report.style import looks
 from normlab.results import FINISHED
+from normlab.style import GREY
 
 
 @figure("lr_sensitivity")

@@ -1,0 +1,118 @@
+"""What the runs of an experiment sent to wandb, read from what they wrote to disk."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from normlab.observe import wandb_names as names
+from normlab.observe.sinks import read_rows
+from normlab.observe.wandb_columns import summary_columns
+from normlab.observe.wandb_media import is_drawn
+from normlab.report.row import Row
+from normlab.report.runs import load_runs
+from normlab.report.style import looks
+from normlab.report.upload import mirrored_at
+from normlab.results import read_summary
+
+
+@dataclass
+class Quantity:
+    """A name of probes.jsonl: what of it is in line charts, whether it is drawn, and its range."""
+
+    metrics: list[str] = field(default_factory=list)  # names in wandb
+    per_layer: bool = False
+    drawn: bool = False  # has a picture
+    low: float = math.inf
+    high: float = -math.inf
+
+    @property
+    def wide(self) -> bool:
+        """Positive throughout, over more than a decade and a bit: to be read on a log axis."""
+        return self.low > 0 and self.high / self.low > 20
+
+
+@dataclass
+class Seen:
+    """The runs of an experiment as a dashboard needs them."""
+
+    experiment: str
+    project: str
+    entity: str | None
+    colours: dict[str, str]  # wandb's group, which is a treatment -> its placement's colour
+    series: list[str]  # columns of metrics.jsonl
+    summary: set[str]  # keys of the runs' summaries
+    quantities: dict[str, Quantity]
+    spiked: set[str]  # series with a spike
+
+
+def look_at(experiment: str, runs_dir: Path) -> Seen:
+    """Read the runs below ``runs_dir/experiment``. Raises UserError where there are none.
+
+    Of each treatment one run is read in full: its seeds send the same names.
+    """
+    frame = load_runs(runs_dir / experiment)
+    frame = frame.assign(group=[names.run_group(experiment, Path(folder).parent.name) for folder in frame["run_dir"]])
+    treatments = frame[frame["status"] != "corrupt"].drop_duplicates("group")
+    quantities: dict[str, Quantity] = defaultdict(Quantity)
+    series: dict[str, None] = {}
+    summary: set[str] = set()
+    for _, treatment in treatments.iterrows():
+        folder, pictures = Path(treatment["run_dir"]), json.loads(treatment["wandb.pictures"])
+        metrics, probes = read_rows(folder / "metrics.jsonl"), read_rows(folder / "probes.jsonl")
+        for row in metrics:
+            series |= {key: None for key, value in row.items() if key != names.STEP and value is not None}
+        for row in probes:
+            _take_in(quantities, row, pictures)
+        summary |= summary_columns(read_summary(folder), metrics, probes).keys()
+    project, entity = mirrored_at(frame)
+    return Seen(
+        experiment=experiment,
+        project=project,
+        entity=entity,
+        colours=_colours(treatments),
+        series=list(series),
+        summary=summary,
+        quantities=dict(quantities),
+        spiked={key for key in ("loss", "grad_norm") if (_column(frame, f"spikes.{key}.events") > 0).any()},
+    )
+
+
+def _take_in(quantities: dict[str, Quantity], probe: dict[str, Any], pictures: list[str]) -> None:
+    for name, value in probe.items():
+        if name == names.STEP or value is None:
+            continue
+        quantity = quantities[name]
+        quantity.per_layer |= names.is_profile(value)
+        quantity.drawn |= isinstance(value, list) and is_drawn(name, pictures)
+        quantity.metrics += [metric for metric in names.scalars({name: value}) if metric not in quantity.metrics]
+        for number in _numbers(value):
+            quantity.low, quantity.high = min(quantity.low, number), max(quantity.high, number)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for entry in value:
+            yield from _numbers(entry)
+    elif value is not None and math.isfinite(value):
+        yield value
+
+
+def _column(frame: pd.DataFrame, name: str) -> pd.Series:
+    return frame[name] if name in frame else pd.Series(dtype=float)
+
+
+def _colours(treatments: pd.DataFrame) -> dict[str, str]:
+    """The colours of the report's figures."""
+    none = treatments.iloc[:0]
+    rows = [Row({"placement": placement}, none, none, "val_loss") for placement in treatments["placement"]]
+    return {group: look.colour for group, look in zip(treatments["group"], looks(rows), strict=True)}
