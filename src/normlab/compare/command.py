@@ -1,0 +1,57 @@
+"""``normlab compare``: read the runs, write the page, print the summary."""
+
+from __future__ import annotations
+
+import logging
+import webbrowser
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from normlab.compare.page import render_page
+from normlab.compare.payload import payload
+from normlab.compare.run import read_run
+from normlab.compare.select import select_runs
+from normlab.compare.terminal import print_summary
+from normlab.compare.treatments import compared_factors, group_runs
+from normlab.errors import UserError
+from normlab.files import unwritable, write_atomic
+
+
+def compare_runs(
+    words: Sequence[str], out: str | Path | None = None, runs_dir: str | Path = "runs", show: bool = False
+) -> Path:
+    """Compare the runs that ``words`` mean; returns the page, by default beside the runs.
+
+    ``show`` opens it in a browser. Raises UserError for a word without runs, or a file that cannot be written.
+    """
+    logging.getLogger("normlab.report.runs").setLevel(logging.ERROR)  # what is damaged has its own line in the summary
+    frame = select_runs(words, runs_dir)
+    factors = compared_factors(frame)
+    treatments = group_runs([read_run(row) for row in _rows(frame)], factors)
+    page = Path(out) if out else _beside(frame, Path(runs_dir))
+    if page.is_dir():
+        raise UserError(f"--out {page} is a folder; name a file: --out {page / 'compare.html'}")
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(page.parent, error) from None
+    data = payload(treatments, factors, heading=", ".join(Path(word).name or word for word in words))
+    write_atomic(page, render_page(data, made=f"on {datetime.now():%d %B %Y at %H:%M}"))
+    print_summary(treatments)
+    print(f"written to {page}")
+    if show and not webbrowser.open(page.resolve().as_uri()):
+        print(f"no browser was found; open {page.resolve().as_uri()}")
+    return page
+
+
+def _rows(frame: pd.DataFrame) -> list[dict]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _beside(frame: pd.DataFrame, runs_dir: Path) -> Path:
+    """Where the runs are all below: runs/<experiment>/compare.html for those of one experiment."""
+    experiments = {Path(folder).parents[1] for folder in frame["run_dir"] if len(Path(folder).parents) > 2}
+    return (experiments.pop() if len(experiments) == 1 else runs_dir) / "compare.html"
