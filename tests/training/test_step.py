@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from normlab import build_model, compose
-from normlab.observe.activations import probe_activations
-from normlab.observe.gradients import ParameterMap, StepProbe
+from normlab.observe.layers import probe_activations, probe_deep
+from normlab.observe.updates import StepProbe
 from normlab.training.hardware import Hardware
 from normlab.training.optim import build_optimizer
 from normlab.training.step import TrainingStep, objective
@@ -37,7 +37,7 @@ def test_first_loss_and_norm_are_those_of_the_initial_network():
     loss = model(TOKENS[:, :-1], TOKENS[:, 1:])
     grads = torch.autograd.grad(loss, list(model.parameters()))
     norm = torch.sqrt(sum(g.square().sum() for g in grads))
-    torch.testing.assert_close(step(TOKENS, 1e-3), torch.stack((loss.detach(), norm)))
+    torch.testing.assert_close(step(TOKENS, 1e-3)[:2], torch.stack((loss.detach(), norm)))
 
 
 def test_clipping_bounds_the_update_but_not_the_reported_norm():
@@ -97,29 +97,31 @@ def test_a_schedule_follows_the_step_without_another_compilation():
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
 
 
-def test_step_probe_measures_the_step():
+def test_gradient_norms_by_block_and_kind():
     model, step = made()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    probe = StepProbe(ParameterMap(model, 2))
-    norm = step(TOKENS, 1e-2, probe)[1].item()
-    read = probe.read()
-    assert sum(value**2 for value in read["grad_norm_group"].values()) == pytest.approx(norm**2, rel=1e-5)
+    loss = model(TOKENS[:, :-1], TOKENS[:, 1:])
+    gradients = dict(zip(before, torch.autograd.grad(loss, list(model.parameters())), strict=True))
+    (row,) = step.read([step(TOKENS, 1e-2)])
+    norm = row.measured["grad_norm"]
+    assert sum(value**2 for value in row.grad_norm_group.values()) == pytest.approx(norm**2, rel=1e-5)
+    q = [gradients[f"blocks.{layer}.attn.branch.q.weight"].square().sum().item() for layer in range(2)]
+    assert row.grad_norm_group["attn.q"] == pytest.approx(sum(q) ** 0.5, rel=1e-5)
     for layer in range(2):
         names = [name for name in before if name.startswith(f"blocks.{layer}.")]
-        moved = sum((dict(model.named_parameters())[n] - before[n]).square().sum().item() for n in names)
-        size = sum(before[n].square().sum().item() for n in names)
-        assert read["update_ratio"][layer] == pytest.approx((moved / size) ** 0.5, rel=1e-4)
+        squares = sum(gradients[n].square().sum().item() for n in names)
+        assert row.grad_norm[layer] == pytest.approx(squares**0.5, rel=1e-5)
 
 
 def test_probing_neither_recompiles_nor_moves_a_random_number():
     model, step = made(compiled=True)
-    parameters = ParameterMap(model, 2)
     step.warm_up(TOKENS)
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     state = torch.get_rng_state()
     for _ in range(3):
-        step(TOKENS, 1e-3, StepProbe(parameters))
+        step(TOKENS, 1e-3, StepProbe(step.map))
         probe_activations(model, TOKENS)
+        probe_deep(model, TOKENS[:, :-1], TOKENS[:, 1:])
         step(TOKENS, 1e-3)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled > 0
     assert torch.equal(torch.get_rng_state(), state)

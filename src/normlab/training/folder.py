@@ -6,11 +6,9 @@ runs/<experiment>/<slug>-<hash8>/seed<k>/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-import subprocess
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +16,16 @@ import yaml
 
 from normlab.config.identity import run_dir, treatment_hash
 from normlab.config.schema import Config
-from normlab.errors import UserError
-from normlab.files import unwritable, write_atomic, write_json
-from normlab.results import read_summary
+from normlab.errors import DiskError, UserError
+from normlab.files import as_json, remove_torn, write_atomic, write_json
+from normlab.provenance import commit, versions
+from normlab.results import FINISHED, read_summary
+from normlab.seal import broken_seal, seal
+from normlab.secrecy import redact
 from normlab.training.hardware import Hardware
+from normlab.training.parallel import Parallel
+
+_PACKAGES = ("normlab", "torch", "hydra-core", "omegaconf", "wandb", "datasets", "tokenizers", "numpy")
 
 
 class RunFolder:
@@ -33,26 +37,37 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
         self.probes = self.path / "probes.jsonl"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self.path, error) from None
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary of a run that is over and whole. What is damaged is said, and to be made again."""
+        summary = self.summary()
+        if summary.get("status") not in FINISHED:
+            return None
+        if damaged := broken_seal(self.path):
+            print(f"warning: {self.path / damaged} is damaged; mending the run from its checkpoints", flush=True)
+        return None if damaged else summary
 
     def summary(self) -> dict[str, Any]:
         return read_summary(self.path)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        write_json(self.path / "summary.json", summary)
+        text = as_json(summary)
+        if summary["status"] in FINISHED:
+            seal(self.path, text)  # before: no finished run is ever without its sums
+        write_atomic(self.path / "summary.json", text)
 
     def mark_failed(self, error: str) -> None:
-        """Keep what the summary holds, above all which data the run began on."""
-        self.write_summary({**self.summary(), **self.base_summary(), "status": "failed", "error": error})
+        """Keep what the summary holds, above all which data the run began on. A disk that takes no more is no second
+        error."""
+        with contextlib.suppress(DiskError):
+            self.write_summary({**self.summary(), **self.base_summary(), "status": "failed", "error": redact(error)})
 
-    def begin(self, hardware: Hardware, data_fingerprint: str) -> None:
+    def begin(self, hardware: Hardware, parallel: Parallel, data_fingerprint: str) -> None:
         """Write the configuration and where it runs.
 
         Raises UserError if a run that is to go on from a checkpoint began on other data or in another precision.
         """
+        remove_torn(self.path)
         if any(self.checkpoints.glob("step_*.json")):
             began = self.summary()
             text, precision = began.get("data", {}).get("fingerprint"), began.get("precision")
@@ -68,39 +83,25 @@ class RunFolder:
                 )
         plain = self.config.model_dump(mode="json", by_alias=True)
         write_atomic(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
-        write_json(self.path / "env.json", _environment(hardware))
+        write_json(self.path / "env.json", _environment(hardware, parallel))
 
     def base_summary(self) -> dict[str, Any]:
         return {"status": "running", "outcome": None, "treatment_hash": treatment_hash(self.config), "pid": os.getpid()}
 
 
-def _environment(hardware: Hardware) -> dict[str, Any]:
-    packages = ("normlab", "torch", "hydra-core", "omegaconf", "wandb", "datasets", "tokenizers", "numpy")
+def _environment(hardware: Hardware, parallel: Parallel) -> dict[str, Any]:
+    packages = versions(_PACKAGES)
     return {
-        "python": platform.python_version(),
+        "python": packages.pop("python"),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in packages},
+        "packages": packages,
         "device": hardware.device.type,
         "hardware": hardware.name,
         "precision": hardware.precision,
         "compiled": hardware.compiled,
+        "parallel": parallel.kind,
+        "processes": parallel.world,
         "threads": torch.get_num_threads(),
         "cpu_count": os.cpu_count(),
-        "git_commit": _commit(),
+        "git_commit": commit(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of this code where it runs from a checkout; marked where the tree had changes."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

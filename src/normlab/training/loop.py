@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,18 +16,22 @@ from normlab.data import Loader, Prepared, fixed_windows
 from normlab.evaluate.perplexity import mean_loss
 from normlab.model.gpt import GPT
 from normlab.model.profile import profile_skips
-from normlab.observe.activations import probe_activations
-from normlab.observe.gradients import ParameterMap, StepProbe
+from normlab.observe.depth import step_scalars
+from normlab.observe.gradients import initial_gradients
+from normlab.observe.histograms import HistogramProbe, step_probe
+from normlab.observe.layers import first_nonfinite, probe_activations, probe_deep
 from normlab.observe.sinks import DiskSink, Row, Sink
 from normlab.observe.throughput import ThroughputMeter
-from normlab.training.checkpoint import load_checkpoint, save_checkpoint
+from normlab.observe.updates import StepProbe
+from normlab.training.checkpoint import Saved, load_checkpoint, save_checkpoint
 from normlab.training.console import TrainingView
 from normlab.training.folder import RunFolder
 from normlab.training.hardware import Hardware
 from normlab.training.optim import build_optimizer
+from normlab.training.parallel import Parallel
 from normlab.training.schedule import learning_rate
 from normlab.training.signals import StopRequest
-from normlab.training.step import MEASURED, TrainingStep
+from normlab.training.step import StepRow, TrainingStep
 
 
 @dataclass
@@ -36,90 +40,102 @@ class Result:
 
     status: str  # done, diverged, interrupted
     step: int  # the last step that counts
-    diverged_step: int | None = None
+    nonfinite: dict[str, Any] | None = None  # of a diverged run: where its numbers stopped being finite
     signal: int | None = None
     seconds: float = 0.0
     tokens_per_s: float | None = None
 
 
-@dataclass
-class _Pending:
-    """Steps whose loss and gradient norm still lie on the device."""
+class _Pending(NamedTuple):
+    """A step whose scalars still lie on the device."""
 
-    steps: list[int] = field(default_factory=list)
-    lrs: list[float] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    step: int
+    lr: float
+    values: Tensor
+
+
+class Flushed(NamedTuple):
+    """The steps of one bulk read, up to the first that is not finite."""
+
+    steps: list[tuple[int, StepRow]]
+    broken: bool  # the last one is not finite
 
 
 class TrainingLoop:
-    """One run from its last checkpoint to its end."""
+    """One run from its last checkpoint to its end. Of several processes, all go through it side by side."""
 
-    def __init__(self, config: Config, folder: RunFolder, network: GPT, data: Prepared, hardware: Hardware) -> None:
+    def __init__(
+        self, config: Config, folder: RunFolder, network: GPT, data: Prepared, hardware: Hardware,
+        parallel: Parallel | None = None,
+    ) -> None:  # fmt: skip
         train = config.train
-        self.config, self.folder, self.hardware = config, folder, hardware
-        self.network = network.to(hardware.device)
+        self.config, self.folder, self.hardware, self.parallel = config, folder, hardware, parallel or Parallel()
+        rank, world = self.parallel.rank, self.parallel.world
+        share = self.parallel.share_of(config)
+        self.network = self.parallel.shard(network, hardware.device)
         self.optimizer = build_optimizer(self.network, config.optim)
-        self.micro_batch_size = train.sequences_per_forward
-        self.step = TrainingStep(self.network, self.optimizer, hardware, config)
-        self.loader = Loader(data.train, train.seq_len, train.batch_size, config.seed)
+        self.micro_batch_size = share.train.sequences_per_forward
+        self.step = TrainingStep(self.network, self.optimizer, hardware, share, self.parallel)
+        self.loader = Loader(data.train, train.seq_len, train.batch_size, config.seed, rank, world)
         self.validation = torch.from_numpy(fixed_windows(data.val, train.seq_len, config.eval.windows))
         # One frozen batch for every probe, the same for every run on this data.
-        frozen = fixed_windows(data.val, train.seq_len, config.observe.probe_sequences)
-        self.probe_tokens = torch.from_numpy(frozen)[:, :-1].to(hardware.device)
-        self.parameters = ParameterMap(self.network, config.model.n_layers)
+        frozen = torch.from_numpy(fixed_windows(data.val, train.seq_len, config.observe.probe_sequences))
+        self.probe_tokens, self.probe_targets = (part.to(hardware.device) for part in (frozen[:, :-1], frozen[:, 1:]))
         self.bytes_per_token = data.bytes_per_token
-        self.start, self.seconds = self._resume()
+        saved = load_checkpoint(folder.checkpoints, self.network, self.optimizer, self.parallel)
+        self.start, self.seconds, self.marks = (saved.step, saved.seconds, saved.marks) if saved else (0, 0.0, {})
+        self.meter = ThroughputMeter(train.batch_size * train.seq_len)
+        self._pending: list[_Pending] = []
 
-    def _resume(self) -> tuple[int, float]:
-        saved = load_checkpoint(self.folder.checkpoints)
-        if saved is None:
-            return 0, 0.0
-        self.network.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        return saved["step"], saved["seconds"]
-
-    def run(self, disk: DiskSink, mirrors: Sequence[Sink], stop: StopRequest, view: TrainingView) -> Result:
-        """Train to the end, to a divergence, or to a request to stop."""
-        self.disk, self.view = disk, view
-        self.sinks: list[Sink] = [disk, *mirrors]
-        self.meter = ThroughputMeter(self.config.train.batch_size * self.config.train.seq_len)
-        if self.start == 0:
-            profile_skips(self.network, self._batch(1)[: self.micro_batch_size, :-1])
-        self.step.warm_up(self._batch(self.start + 1)[: self.micro_batch_size])
-        if self.start == 0:
-            self._validate(0)
-            self._probe(0, None)
-        self.network.set_step(self.start)
-        self._pending, self._clock = _Pending(), time.perf_counter()
+    def run(self, disk: DiskSink | None, mirrors: Sequence[Sink], stop: StopRequest, view: TrainingView) -> Result:
+        """Train to the end, to a divergence, or to a request to stop. Only the main process has sinks."""
+        self.begin(disk, mirrors, view)
         last = self.config.train.steps
         for step in range(self.start + 1, last + 1):
-            probe = StepProbe(self.parameters) if self._probes_at(step) else None
-            lr = learning_rate(self.config.optim, step, last)
-            self._pending.values.append(self.step(self._batch(step), lr, probe))
-            self.network.set_step(step)
-            self._pending.steps.append(step)
-            self._pending.lrs.append(lr)
+            probe = step_probe(self.step.map, self.config.wandb.histograms) if self._probes_at(step) else None
+            self.advance(step, probe)
 
+            signal = self.parallel.agreed(stop.signal)
             validate = step % self.config.eval.every == 0 or step == last
             save = step % self.config.checkpoint.every == 0 or step == last
-            if not (stop.signal or validate or save or probe or step % self.config.observe.flush_every == 0):
+            if not (signal or validate or save or probe or step % self.config.observe.flush_every == 0):
                 continue
-            broken = self._flush()
-            if broken is not None:
-                return self._result("diverged", broken, diverged_step=broken)
+            flushed = self.flush()
+            if flushed.broken:
+                return self._diverged(flushed)
             if validate:
                 self._validate(step)
             if probe:
-                self._probe(step, probe)
-            if save or stop.signal:
+                self.look(step, flushed.steps[-1][1], probe)
+            if save or signal:
                 self._save(step)
-            if stop.signal and step < last:
-                return self._result("interrupted", step, signal=stop.signal)
+            if signal and step < last:
+                return self._result("interrupted", step, signal=signal)
             self._clock = time.perf_counter()
         return self._result("done", last)
 
-    def _batch(self, step: int) -> Tensor:
-        """The (B, T + 1) tokens of 1-based ``step``: a function of seed and step alone."""
+    def begin(self, disk: DiskSink | None, mirrors: Sequence[Sink], view: TrainingView) -> None:
+        """Compile, and look at a network that has not made a step yet."""
+        self.disk, self.view = disk, view
+        self.sinks: list[Sink] = [*([disk] if disk else []), *mirrors]
+        if self.start == 0:
+            first = self.parallel.of_main(self.batch(1)[: self.micro_batch_size, :-1].contiguous())
+            profile_skips(self.network, first)
+        self.step.warm_up(self.batch(self.start + 1)[: self.micro_batch_size])
+        if self.start == 0:
+            self._validate(0)
+            self.look(0)
+        self.network.set_step(self.start)
+        self._clock = time.perf_counter()
+
+    def advance(self, step: int, probe: StepProbe | None = None) -> None:
+        """Train on the batch of 1-based ``step``. Nothing waits for the device."""
+        lr = learning_rate(self.config.optim, step, self.config.train.steps)
+        self._pending.append(_Pending(step, lr, self.step(self.batch(step), lr, probe)))
+        self.network.set_step(step)
+
+    def batch(self, step: int) -> Tensor:
+        """This process's share of the tokens of 1-based ``step``, (B / processes, T + 1)."""
         batch = torch.from_numpy(self.loader.batch(step - 1))
         if self.hardware.device.type == "cuda":
             return batch.pin_memory().to(self.hardware.device, non_blocking=True)
@@ -127,43 +143,91 @@ class TrainingLoop:
 
     def _probes_at(self, step: int) -> bool:
         observe = self.config.observe
-        return step % observe.probe_every == 0 or step in observe.probe_at or step == self.config.train.steps
+        if step % observe.probe_every == 0 or step == self.config.train.steps:
+            return True
+        return step in observe.probe_at or step in observe.deep_at
 
-    def _flush(self) -> int | None:
-        """Read all pending scalars at once and log them. Returns the first non-finite step, if there is one."""
-        pending, self._pending = self._pending, _Pending()
-        values = torch.stack(pending.values).tolist()
+    def flush(self) -> Flushed:
+        """Read the scalars of all steps since the last time, at once, and log those up to the first that is not finite:
+        what comes after it says nothing."""
+        pending, self._pending = self._pending, []
+        read = self.step.read([each.values for each in pending])
         seconds = time.perf_counter() - self._clock
         self.seconds += seconds
-        self.meter.update(len(values), seconds)
+        self.meter.update(len(read), seconds)
         self._clock = time.perf_counter()
         rows: list[Row] = []
-        broken = None
+        broken = False
         tokens_per_step = self.config.train.batch_size * self.config.train.seq_len
         clip = self.config.optim.grad_clip
-        for step, lr, (*measured, norm) in zip(pending.steps, pending.lrs, values, strict=True):
-            loss, clipped = measured[0], int(clip is not None and norm > clip)
-            rows.append(
-                {"step": step, **dict(zip(MEASURED, measured, strict=False)), "grad_norm": norm, "clipped": clipped,
-                 "lr": lr, "tokens": step * tokens_per_step}
-            )  # fmt: skip
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                broken = step  # what comes after is computed from broken weights and says nothing
+        for (step, lr, _), scalars in zip(pending, read, strict=True):
+            loss, norm = scalars.measured["loss"], scalars.measured["grad_norm"]
+            clipped = int(clip is not None and norm > clip)
+            counted = {"clipped": clipped, "lr": lr, "tokens": step * tokens_per_step}
+            rows.append({"step": step, **scalars.measured, **step_scalars(scalars.grad_norm), **counted})
+            broken = not (math.isfinite(loss) and math.isfinite(norm))
+            if broken:
                 break
         self._log(rows)
         self.view.update(rows[-1]["step"], rows[-1]["loss"], rows[-1]["grad_norm"], self.meter.tokens_per_second)
-        return broken
+        return Flushed([(row["step"], scalars) for row, scalars in zip(rows, read, strict=False)], broken)
 
     def _validate(self, step: int) -> None:
+        rank, world, autocast = self.parallel.rank, self.parallel.world, self.hardware.autocast()
         self.network.eval()
-        loss = mean_loss(self.network, self.validation, self.micro_batch_size, self.hardware.autocast())
+        with self.parallel.looking():
+            loss = mean_loss(self.network, self.validation, self.micro_batch_size, autocast, rank, world)
         self.network.train()
         self._log([{"step": step, "val_loss": loss, "val_bpb": loss / math.log(2) / self.bytes_per_token}])
         self.view.validation(step, loss)
 
-    def _probe(self, step: int, probe: StepProbe | None) -> None:
-        row: dict[str, Any] = {"step": step, **(probe.read() if probe else {})}
-        row |= probe_activations(self.network, self.probe_tokens)
+    def look(self, step: int, scalars: StepRow | None = None, probe: StepProbe | None = None) -> None:
+        """Write a row of what is seen inside the layers, of the step that was just made where ``probe`` watched it."""
+        row: Row = {"step": step}
+        if scalars is not None and probe is not None:
+            row |= {**_gradients(scalars), **probe.read()}
+        if step == 0 and (n := self.config.observe.init_batches):
+            batches = (self.batch(number) for number in range(1, n + 1))
+            row |= initial_gradients(self.step.backward, self.network, self.step.map, batches)
+        with self.parallel.looking():
+            row |= probe_activations(self.network, self.probe_tokens)
+            if step in self.config.observe.deep_at or step == self.config.train.steps:
+                row |= self._look_deep(step)
+        self._write(row)
+        if isinstance(probe, HistogramProbe):
+            found = probe.histograms()
+            for sink in self.sinks:
+                sink.histograms(step, found)
+
+    def _look_deep(self, step: int) -> Row:
+        try:
+            return probe_deep(self.network, self.probe_tokens, self.probe_targets)
+        except torch.OutOfMemoryError:  # it is a backward pass in float32, for which a bfloat16 run may have no room
+            if self.parallel.world > 1:  # the others are in the middle of it
+                raise
+            remedy = "observe.probe_sequences=1 takes the least"
+            print(f"warning: no deep look at step {step}, the device is out of memory; {remedy}", flush=True)
+            return {}
+
+    def _diverged(self, flushed: Flushed) -> Result:
+        """Keep the gradients by depth of the last steps, and say where in the network the first bad number is."""
+        *before, (broken, last) = flushed.steps
+        for step, scalars in before:
+            self._write({"step": step, **_gradients(scalars)})
+        # The weights are still those of that step: see TrainingStep.
+        batch = self.batch(broken)
+        with self.parallel.looking():
+            seen = probe_activations(self.network, batch[: self.config.observe.probe_sequences, :-1])
+        self._write({"step": broken, **_gradients(last), **seen})
+        with self.parallel.looking(), self.hardware.autocast():
+            found = (
+                first_nonfinite(self.network, micro[:, :-1], micro[:, 1:])
+                for micro in batch.split(self.micro_batch_size)
+            )
+            nonfinite = next(filter(None, found), None)
+        return self._result("diverged", broken, nonfinite=nonfinite)
+
+    def _write(self, row: Row) -> None:
         for sink in self.sinks:
             sink.probe(row)
 
@@ -172,10 +236,15 @@ class TrainingLoop:
             sink.log(rows)
 
     def _save(self, step: int) -> None:
-        self.disk.sync()  # the checkpoint counts on the rows up to its step
-        keep = self.config.checkpoint.keep
-        extra = {"seconds": self.seconds}
-        save_checkpoint(self.folder.checkpoints, step, self.network, self.optimizer, extra, keep)
+        marks = self.disk.sync() if self.disk else {}  # the checkpoint counts on the rows up to its step
+        saved, keep = Saved(step, self.seconds, marks), self.config.checkpoint.keep
+        save_checkpoint(self.folder.checkpoints, saved, self.network, self.optimizer, keep, self.parallel)
 
-    def _result(self, status: str, step: int, diverged_step: int | None = None, signal: int | None = None) -> Result:
-        return Result(status, step, diverged_step, signal, self.seconds, self.meter.tokens_per_second)
+    def _result(
+        self, status: str, step: int, nonfinite: dict[str, Any] | None = None, signal: int | None = None
+    ) -> Result:
+        return Result(status, step, nonfinite, signal, self.seconds, self.meter.tokens_per_second)
+
+
+def _gradients(scalars: StepRow) -> Row:
+    return {"grad_norm": scalars.grad_norm, "grad_norm_group": scalars.grad_norm_group}

@@ -1,4 +1,9 @@
-"""A polite end: the first SIGTERM or SIGINT asks the loop to save and stop, the second one kills as usual."""
+"""A polite end: a signal asks the loop to save and stop.
+
+Slurm announces a time-out by SIGUSR1, if asked to, and a preemption by SIGTERM; submitit listens to SIGUSR2; Ctrl-C is
+SIGINT. A batch system signals every process of a job, and a sweep signals its cells: the same run may be told twice
+within milliseconds. So saving is broken off by a second Ctrl-C alone, a person's, and by SIGKILL.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopRequest:
@@ -18,18 +23,16 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         self._old: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            self._old = {number: signal.signal(number, self._heard) for number in _SIGNALS}
+            self._old = {number: signal.signal(number, self._heard) for number in SIGNALS}
         return self
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
+        self.signal = self.signal or number
+        if number == signal.SIGINT:
+            signal.signal(number, self._old[number])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,20 @@ from normlab.config.schema import Config
 from normlab.model.gpt import GPT, router_losses
 from normlab.model.loss import Piece
 from normlab.model.moe import Routing
-from normlab.observe.gradients import StepProbe
+from normlab.observe.gradients import ParameterMap, leaving_no_trace
+from normlab.observe.updates import StepProbe
 from normlab.training.hardware import Hardware
+from normlab.training.parallel import Objective, Parallel, compile_block
 
-Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 MEASURED = ("loss", "balance_loss", "router_z_loss")  # of a sparse network; of a dense one the first
+
+
+class StepRow(NamedTuple):
+    """One step's scalars, read from what ``TrainingStep`` returned."""
+
+    measured: dict[str, float]  # of ``MEASURED``, and ``grad_norm``, all before the update and unclipped
+    grad_norm: list[float]  # by block
+    grad_norm_group: dict[str, float]  # by kind of matrix
 
 
 def objective(network: GPT, config: Config, compiled: bool = False) -> Objective:
@@ -40,7 +50,7 @@ def objective(network: GPT, config: Config, compiled: bool = False) -> Objective
         # Layers that differ, as a placement may ask for, are one more compilation each, and not a reason to give up.
         dynamo = torch._dynamo.config
         dynamo.recompile_limit = max(dynamo.recompile_limit, len(blocks) + 1)
-        blocks = [torch.compile(block, dynamic=False) for block in blocks]
+        blocks = [compile_block(block) for block in network.blocks]
         if network.piece_of(config.train.sequences_per_forward * config.train.seq_len):
             hidden, piece = torch.compile(hidden, dynamic=False), torch.compile(piece)
         else:
@@ -65,51 +75,76 @@ def objective(network: GPT, config: Config, compiled: bool = False) -> Objective
 class TrainingStep:
     """The network, its optimizer and how a batch moves them."""
 
-    def __init__(self, network: GPT, optimizer: torch.optim.Optimizer, hardware: Hardware, config: Config) -> None:
+    def __init__(
+        self, network: GPT, optimizer: torch.optim.Optimizer, hardware: Hardware, config: Config,
+        parallel: Parallel | None = None,
+    ) -> None:  # fmt: skip
+        """``config``: with the micro batches of this process, ``Parallel.share_of``; ``network``: as it has it."""
         self.network, self.optimizer, self.hardware, self.config = network, optimizer, hardware, config
-        self.parameters = list(network.parameters())
+        self.parallel = parallel or Parallel()
+        self.map = ParameterMap(network, config.model.n_layers)
+        self.parameters = self.map.parameters
         self.compiled = hardware.compiled
-        self._objective = objective(network, config, hardware.compiled)
+        self._objective = self.parallel.gathered(network, objective(network, config, hardware.compiled))
+        self._broken = torch.zeros((), device=hardware.device)
 
     def warm_up(self, batch: Tensor) -> None:
         """Compile on a batch that leaves no trace; where that fails, go on eagerly and say so."""
-        statistics = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
-        try:
-            self._backward(batch)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            print(f"warning: torch.compile failed here, training eagerly ({_first_line(error)})", flush=True)
-            self.compiled, self._objective = False, objective(self.network, self.config)
-        self.optimizer.zero_grad(set_to_none=True)
-        for buffer, before in statistics:
-            buffer.copy_(before)
+        with leaving_no_trace(self.network):
+            try:
+                self.backward(batch)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                self.parallel.give_up_compiling(_first_line(error))
+                print(f"warning: torch.compile failed here, training eagerly ({_first_line(error)})", flush=True)
+                self.compiled, self._objective = False, objective(self.network, self.config)
+                self.backward(batch)
+            idle = any(parameter.grad is None for parameter in self.parameters)
+        self._objective = self.parallel.replicated(self.network, self._objective, idle)
 
     def __call__(self, batch: Tensor, lr: float, probe: StepProbe | None = None) -> Tensor:
-        """Train on ``batch`` (B, T + 1). Returns what was ``MEASURED`` before the update and, last, the unclipped
-        gradient norm: (2,), or (4,) for a sparse network."""
-        measured = self._backward(batch)
-        if probe:
-            probe.before()
+        """Train on ``batch`` (B, T + 1). Returns every scalar of the step in one tensor, for ``read``."""
+        measured = self.backward(batch)
+        gradients = self.map.gradient_norms()
+        norm = torch.linalg.vector_norm(gradients)
         limit = self.config.optim.grad_clip
-        if limit is None:
-            norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None], foreach=True)
-        else:
-            norm = nn.utils.clip_grad_norm_(self.parameters, limit, foreach=True)
+        if limit is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, limit, norm, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        # From the first gradient that is not finite the weights stay as they are, to be looked at: AdamW skips its
+        # update where this is 1, on the device, as it does for torch.amp.GradScaler.
+        self._broken = torch.maximum(self._broken, norm.isfinite().logical_not())
+        self.optimizer.found_inf = self._broken  # type: ignore[attr-defined]
+        if probe:
+            probe.before()
         self.optimizer.step()
         self.network.after_update()
         if probe:
-            probe.after()
+            probe.after(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
-        return torch.cat((measured, norm[None]))
+        blocks, kinds = self.map.by_block_and_kind(gradients.square())
+        return torch.cat((measured, norm[None], blocks.sqrt(), kinds.sqrt()))
 
-    def _backward(self, batch: Tensor) -> Tensor:
+    def read(self, steps: Sequence[Tensor]) -> list[StepRow]:
+        """The scalars of several steps, in one transfer; losses are means over all processes."""
+        n_groups = self.map.n_layers + len(self.map.kinds)
+        rows = []
+        for values in self.parallel.mean(torch.stack(list(steps))).tolist():
+            *measured, norm = values[:-n_groups]
+            named = {**dict(zip(MEASURED, measured, strict=False)), "grad_norm": norm}
+            blocks, kinds = values[-n_groups : -len(self.map.kinds)], values[-len(self.map.kinds) :]
+            rows.append(StepRow(named, blocks, dict(zip(self.map.kinds, kinds, strict=True))))
+        return rows
+
+    def backward(self, batch: Tensor) -> Tensor:
+        """Add the gradient of the mean loss over ``batch``; returns what of ``MEASURED`` there is, of this process."""
         micro_batches = batch.split(self.config.train.sequences_per_forward)
         total = torch.zeros((), device=batch.device)
-        for micro in micro_batches:
-            with self.hardware.autocast():
-                minimised, measured = self._objective(micro[:, :-1], micro[:, 1:])
-            (minimised / len(micro_batches)).backward()
+        for number, micro in enumerate(micro_batches, 1):
+            with self.parallel.micro_batch(last=number == len(micro_batches)):
+                with self.hardware.autocast():
+                    minimised, measured = self._objective(micro[:, :-1], micro[:, 1:])
+                (minimised / len(micro_batches)).backward()
             total = total + measured / len(micro_batches)
         return total
 
