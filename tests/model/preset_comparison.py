@@ -67,9 +67,9 @@ def compare(preset: str, *overrides: str) -> Difference:
     of_ours = {**model.model_dump(), "d_head": model.d_head, "kv_heads": model.kv_heads, "length": LENGTH}
     sizes = {theirs: of_ours[ours] for ours, theirs in released.sizes.items()}
     tokens = torch.randint(0, VOCAB, (2, LENGTH), generator=torch.Generator().manual_seed(1))
-    with _default_float64():
+    with default_float64():
         mine = build_model(config)
-        with _float32_is_float64():
+        with float32_is_float64():
             other = their_network(their_config(preset, **{**sizes, **released.tiny}), preset).eval()
             generator = torch.Generator().manual_seed(0)
             for parameter in other.parameters():
@@ -95,7 +95,7 @@ def compare(preset: str, *overrides: str) -> Difference:
 
 
 @contextlib.contextmanager
-def _default_float64() -> Iterator[None]:
+def default_float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     try:
         yield
@@ -104,7 +104,7 @@ def _default_float64() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _float32_is_float64() -> Iterator[None]:
+def float32_is_float64() -> Iterator[None]:
     """Their norms, RoPE and softmax compute in float32 whatever the weights are: here in float64, so that a constant
     that differs in its eighth digit shows."""
     double = torch.float64

@@ -34,7 +34,7 @@ def kinds(placement: str) -> dict[str, str]:
     network = meta(placement)
     parameters = ParameterMap(network, 3)
     names = [name for name, _ in network.named_parameters()]
-    return {name: parameters.kinds[kind] for name, kind in zip(names, parameters._kind, strict=True)}
+    return {name: parameters.kinds[kind] for name, kind in zip(names, parameters.kind, strict=True)}
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def difference(placement: str, *overrides: str) -> float:
     """Of the logits, and of the gradient of the embedding, which is reached through every addition; both over the
     largest entry."""
     port = PORTS[placement]
-    with preset_comparison._default_float64(), preset_comparison._float32_is_float64():
+    with preset_comparison.default_float64(), preset_comparison.float32_is_float64():
         ours = stirred(network(placement, *overrides))
         theirs = filled(port, ours)
         logits = (ours(TOKENS), logits_of(port, theirs))

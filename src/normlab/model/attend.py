@@ -8,9 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# On a CPU the bfloat16 kernel's backward is slow on short sequences: forward and backward of 16 x 128 tokens, 4 heads
-# of 32, took 17 ms against 6 ms in float32; at 512 tokens the two are equal, beyond that bfloat16 wins (torch 2.13).
-_SHORT = 256
+# Up to so many tokens a CPU computes attention in bfloat16 several times faster from matrix products than with the
+# fused kernel: `normlab bench attention`, docs/performance.md.
+_SHORT = 512
+# Written out, attention goes through the queries in blocks: keys behind the last query of a block are left out, and
+# the logits of one block stay in the cache. Not more blocks than these, whatever the length: each is code of its own.
+_ROWS, _BLOCKS = 64, 8
 
 
 class Attend(nn.Module):
@@ -18,7 +21,7 @@ class Attend(nn.Module):
 
     ``window``: tokens that a position sees, itself included; None: all before it, which the kernel knows without a
     mask. ``softcap``: the logits z become cap tanh(z / cap), Gemma 2 (arXiv 2408.00118, section 2); no fused kernel
-    knows that, so it is written out and holds (B, H, T, T).
+    knows that, so it is written out.
     """
 
     def __init__(self, window: int | None = None, softcap: float | None = None) -> None:
@@ -27,20 +30,15 @@ class Attend(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, T, H, d_head), (B, T, H_kv, d_head) twice -> (B, T, H, d_head)."""
-        dtype = v.dtype
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.size(2) <= _SHORT:
-            with torch.autocast("cpu", enabled=False):  # which would turn them back
-                y = self._attend(q.float(), k.float(), v.float())
-        else:
-            y = self._attend(q, k, v)
-        return y.transpose(1, 2).to(dtype)
+        return self._attend(q, k, v).transpose(1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, T, d_head), (B, H_kv, T, d_head) twice -> (B, H, T, d_head)."""
         length, grouped = q.size(2), k.size(1) != q.size(1)
-        if self.softcap is not None:
-            return _capped(q, k, v, visible(length, self.window, q.device), self.softcap)
+        short = q.device.type == "cpu" and q.dtype == torch.bfloat16 and length <= _SHORT
+        if self.softcap is not None or short:
+            return written_out(q, k, v, self.window, self.softcap)
         if self.window is None or self.window >= length:
             return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         mask = visible(length, self.window, q.device)
@@ -58,9 +56,24 @@ def visible(length: int, window: int | None, device: torch.device) -> Tensor:
     return (distance >= 0) & (distance < (window or length))
 
 
-def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, cap: float) -> Tensor:
+def written_out(q: Tensor, k: Tensor, v: Tensor, window: int | None, softcap: float | None) -> Tensor:
+    """Attention as matrix products and a softmax in float32, a block of queries at a time.
+
+    (B, H, T, d_head), (B, H_kv, T, d_head) twice -> (B, H, T, d_head).
+    """
+    length = q.size(2)
+    rows = max(_ROWS, -(-length // _BLOCKS))
+    seen = visible(length, window, q.device)
     q = q.unflatten(1, (k.size(1), -1))  # (B, H_kv, H / H_kv, T, d_head)
-    logits = q @ k[:, :, None].transpose(-1, -2) / math.sqrt(q.size(-1))
-    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-    logits = (cap * torch.tanh(logits / cap)).masked_fill(~mask, -math.inf)
-    return (logits.softmax(-1).to(v.dtype) @ v[:, :, None]).flatten(1, 2)
+    blocks = []
+    for first in range(0, length, rows):
+        last = min(first + rows, length)
+        since = 0 if window is None else max(0, first - window + 1)
+        # The heads that share keys are more rows of one product.
+        logits = q[:, :, :, first:last].flatten(2, 3) @ k[:, :, since:last].transpose(-1, -2)
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = logits.unflatten(2, (-1, last - first)) / math.sqrt(q.size(-1))
+        logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+        weights = logits.masked_fill(~seen[first:last, since:last], -math.inf).softmax(-1).to(v.dtype)
+        blocks.append((weights.flatten(2, 3) @ v[:, :, since:last]).unflatten(2, (-1, last - first)))
+    return torch.cat(blocks, 3).flatten(1, 2)

@@ -98,7 +98,7 @@ class Block(nn.Module):
                 self.add_module(name, Sublayer(*parts))
             else:
                 s = 2 * layer - 1 + number
-                connection = build_wiring(wiring, chains, s, 2 * model.n_layers, model.d_model, norm)
+                connection = build_wiring(wiring, chains, s, model.d_model, norm)
                 self.add_module(name, WiredSublayer(*parts, connection))
         for name in branches:
             for slot, chain in getattr(slots, name).slots.items():

@@ -43,15 +43,21 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+def activation_of(model: ModelConfig, slots: ResolvedSublayer) -> Activation:
+    """The model's kind of FFN. Raises UserError where the placement fills a gate's slot and there is no gate."""
+    activation = ACTIVATIONS[model.ffn]
+    if not activation.gated and slots.chain("gate"):
+        kinds = ", ".join(name for name, kind in ACTIVATIONS.items() if kind.gated)
+        raise UserError(f"placement.ffn.gate: model.ffn={model.ffn} has no gate; the kinds with one are {kinds}")
+    return activation
+
+
 class FFN(nn.Module):
     """W_down hidden(x), where hidden is of width d_ff and its kind is one of ``ACTIVATIONS``."""
 
     def __init__(self, model: ModelConfig, slots: ResolvedSublayer, norm: NormConfig) -> None:
         super().__init__()
-        gated, self.activation = ACTIVATIONS[model.ffn]
-        if not gated and slots.chain("gate"):
-            kinds = ", ".join(name for name, kind in ACTIVATIONS.items() if kind.gated)
-            raise UserError(f"placement.ffn.gate: model.ffn={model.ffn} has no gate; the kinds with one are {kinds}")
+        gated, self.activation = activation_of(model, slots)
         self.up = nn.Linear(model.d_model, model.d_ff, bias=model.bias)
         self.gate = nn.Linear(model.d_model, model.d_ff, bias=model.bias) if gated else None
         self.gate_norm = Slot(slots.chain("gate"), model.d_ff, norm)

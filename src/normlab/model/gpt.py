@@ -42,7 +42,7 @@ class GPT(nn.Module):
         self.pos = nn.Embedding(self.max_len, model.d_model) if model.position == "learned" else None
         self.embed_norm = Slot(placement.embed, model.d_model, norm)
         several = wiring.name != "plain"
-        self.streams: Any = build_streams(wiring, 2 * model.n_layers, model.d_model, norm) if several else None
+        self.streams: Any = build_streams(wiring, model.d_model, norm) if several else None
         self.blocks = nn.ModuleList(
             Block(model, slots, norm, layer, rotaries(layer), wiring)
             for layer, slots in enumerate(placement.blocks, start=1)

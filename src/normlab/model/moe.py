@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from normlab.config.architecture import ModelConfig
 from normlab.config.schema import NormConfig
-from normlab.errors import UserError
 from normlab.model.expert_linear import ExpertLinear
-from normlab.model.ffn import ACTIVATIONS
+from normlab.model.ffn import activation_of
 from normlab.model.slots import Slot
 from normlab.placement.resolve import ResolvedSublayer
 
@@ -48,9 +47,7 @@ class MoE(nn.Module):
         super().__init__()
         if model.n_experts is None:
             raise ValueError("a mixture of experts needs model.n_experts")
-        gated, self.activation = ACTIVATIONS[model.ffn]
-        if not gated and slots.chain("gate"):
-            raise UserError(f"placement.ffn.gate: model.ffn={model.ffn} has no gate; model.ffn=swiglu has one")
+        gated, self.activation = activation_of(model, slots)
         d, d_ff, experts = model.d_model, model.d_ff, model.n_experts
         self.top_k, self.normalize_top_k = model.top_k, model.normalize_top_k
         self.router = nn.Linear(d, experts, bias=False)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from normlab.errors import UserError
 
 _UNVERIFIED = "Not verified:"
 _EXAMPLE = "# Pre-Norm, Xiong et al. 2020 (arXiv 2002.04745): a norm before each sublayer"
-_ARXIV = re.compile(r"arXiv[: ](\d{4}\.\d{4,5})")
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,6 @@ class Card:
     @property
     def equation(self) -> str:
         return " ".join(self.equation_lines)
-
-    @property
-    def arxiv(self) -> str | None:
-        """The identifier of the first paper that the title line names."""
-        found = _ARXIV.search(self.source)
-        return found[1] if found else None
 
 
 def read_card(path: Path) -> Card:

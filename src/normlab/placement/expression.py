@@ -40,7 +40,8 @@ _OPERATORS: dict[type, Callable[..., float]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-_MAX_LENGTH = 200  # an expression is a formula of a paper, not a program
+_MAX_LENGTH = 200  # characters: an expression is a formula of a paper, not a program
+_MAX_DEPTH = 32  # of nested operations
 
 
 def evaluate(text: str | float | int, values: Mapping[str, float]) -> float:
@@ -48,11 +49,8 @@ def evaluate(text: str | float | int, values: Mapping[str, float]) -> float:
 
     Raises UserError for anything but numbers, those variables, + - * / **, and the functions above.
     """
-    if isinstance(text, (int, float)):
-        return float(text)
-    tree = _parse(text)
     try:
-        result = float(_value(tree.body, values, text))
+        result = float(text if isinstance(text, (int, float)) else _value(_parse(text).body, values, text))
     except (ZeroDivisionError, ValueError, OverflowError, TypeError) as error:
         raise UserError(f"expression '{text}' has no value: {error}") from None
     if not math.isfinite(result):
@@ -71,9 +69,15 @@ def _parse(text: str) -> ast.Expression:
         raise UserError(f"expression of {len(text)} characters; the limit is {_MAX_LENGTH}")
     try:
         with warnings.catch_warnings(action="ignore"):  # Python's remarks on odd literals are not the user's business
-            return ast.parse(text.strip(), mode="eval")
-    except SyntaxError:
+            tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # a null byte, too many brackets
         raise UserError(f"bad expression '{text}': write arithmetic such as (2*L)**(1/4)") from None
+    level: list[ast.AST] = [tree.body]
+    for _ in range(_MAX_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    if level:
+        raise UserError(f"expression '{text}' is nested deeper than {_MAX_DEPTH}")
+    return tree
 
 
 def _value(node: ast.expr, values: Mapping[str, float], text: str) -> float:
@@ -92,5 +96,6 @@ def _value(node: ast.expr, values: Mapping[str, float], text: str) -> float:
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
             if name not in FUNCTIONS:
                 raise UserError(f"unknown function '{name}' in '{text}'; {nearest(name, FUNCTIONS)}")
-            return FUNCTIONS[name](*(_value(arg, values, text) for arg in args))
+            # floor and ceil give integers, whose powers would be computed digit by digit
+            return float(FUNCTIONS[name](*(_value(arg, values, text) for arg in args)))
     raise UserError(f"bad expression '{text}': only numbers, {', '.join(VARIABLES)}, + - * / ** and functions")

@@ -20,8 +20,10 @@ def layers_of(text: str, n_layers: int) -> list[int]:
         ends = [_layer_number(end, n_layers, where) for end in part.split("..")]
         if len(ends) > 2:
             raise UserError(f"{where}: write layers as 1, 1..ceil(L/4), even or odd")
+        if ends[0] < 1 or ends[-1] > n_layers:
+            raise UserError(f"{where}: names no layer between 1 and {n_layers}")
         layers += range(ends[0], ends[-1] + 1)
-    if not layers or not all(1 <= layer <= n_layers for layer in layers):
+    if not layers:
         raise UserError(f"{where}: names no layer between 1 and {n_layers}")
     return layers
 

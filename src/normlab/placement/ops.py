@@ -83,26 +83,27 @@ _EXPRESSION = ()  # any formula; the others name what they take
 
 @dataclass(frozen=True)
 class Form:
-    """How an operation is written: what it is, whether it needs a value in front, and its options."""
+    """How an operation is written: whether it needs a value in front, and its options."""
 
-    meaning: str
     needs_value: bool
     options: Mapping[str, tuple[str, ...]]
 
 
 FORMS = {
+    # "the run's norm"
     "n": Form(
-        "the run's norm", False,
+        False,
         {"gain": _EXPRESSION, "affine": _YES_NO, "scope": _SCOPE, "at": _AT, "decay": _YES_NO, "type": _EXPRESSION},
     ),
-    "c": Form("constant scale", True, {}),
-    "s": Form("learned scalar", True, {"tie": _TIE, "stored": _EXPRESSION, "decay": _YES_NO}),
-    "v": Form("learned vector", True, {"stored": _EXPRESSION, "scope": _SCOPE, "at": _AT, "decay": _YES_NO}),
-    "head": Form("learned scale of each head", True, {"decay": _YES_NO}),
-    "aff": Form("learned a * (x + c)", False, {"decay": _YES_NO}),
-    "l2": Form("x / ||x||", False, {"scope": _SCOPE, "at": _AT}),
-    "gpas": Form("x - SiLU(g) stopgrad(x)", False, {"tie": _TIE}),
+    "c": Form(True, {}),  # constant scale
+    "s": Form(True, {"tie": _TIE, "stored": _EXPRESSION, "decay": _YES_NO}),  # learned scalar
+    "v": Form(True, {"stored": _EXPRESSION, "scope": _SCOPE, "at": _AT, "decay": _YES_NO}),  # learned vector
+    "head": Form(True, {"decay": _YES_NO}),  # learned scale of each head
+    "aff": Form(False, {"decay": _YES_NO}),  # learned a * (x + c)
+    "l2": Form(False, {"scope": _SCOPE, "at": _AT}),  # x / ||x||
+    "gpas": Form(False, {"tie": _TIE}),  # x - SiLU(g) stopgrad(x)
 }  # fmt: skip
+_MAX_OPS = 32  # in one slot; a configuration is not a program
 _OP = re.compile(r"^(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<args>.*)\))?$", re.DOTALL)
 
 
@@ -113,6 +114,8 @@ def parse_chain(text: str | None, where: str) -> tuple[Op, ...]:
     parts = [part.strip() for part in text.split("|")]
     if not all(parts):
         raise UserError(f"{where}: empty operation in '{text}'; write 'n', 'n | c(0.5)' or null")
+    if len(parts) > _MAX_OPS:
+        raise UserError(f"{where}: {len(parts)} operations in one slot; the limit is {_MAX_OPS}")
     return tuple(_parse_op(part, where) for part in parts)
 
 

@@ -14,9 +14,9 @@ from normlab.placement.schema import Placement, Sublayer
 
 _SLOTS = ("pre", "q", "k", "v", "ctx", "gate", "up", "hidden", "out", "skip", "post")
 _MIXES = {
-    "add": Form("skip + out", False, {}),
-    "lerp": Form("skip + |a| (out - skip), a learned per channel", True, {"stored": (), "decay": ("yes", "no")}),
-    "gate": Form("sqrt(1 - w^2) skip + w out, w a learned gate per channel", True, {"decay": ("yes", "no")}),
+    "add": Form(False, {}),  # skip + out
+    "lerp": Form(True, {"stored": (), "decay": ("yes", "no")}),  # skip + |a| (out - skip), a learned per channel
+    "gate": Form(True, {"decay": ("yes", "no")}),  # sqrt(1 - w^2) skip + w out, w a learned gate per channel
 }
 
 

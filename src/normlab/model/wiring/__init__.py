@@ -17,9 +17,7 @@ from normlab.placement.resolve import ResolvedSublayer
 from normlab.placement.schema import WiringSpec
 
 
-def build_wiring(
-    spec: WiringSpec, slots: ResolvedSublayer, sublayer: int, n_sublayers: int, d_model: int, norm: NormConfig
-) -> nn.Module:
+def build_wiring(spec: WiringSpec, slots: ResolvedSublayer, sublayer: int, d_model: int, norm: NormConfig) -> nn.Module:
     """The connection of the 1-based ``sublayer`` (attention of layer l: 2l - 1) to the streams."""
     match spec.name:
         case "residual":
@@ -33,7 +31,7 @@ def build_wiring(
     raise ValueError(f"wiring '{spec.name}' has one stream")
 
 
-def build_streams(spec: WiringSpec, n_sublayers: int, d_model: int, norm: NormConfig) -> nn.Module:
+def build_streams(spec: WiringSpec, d_model: int, norm: NormConfig) -> nn.Module:
     """How the embedding becomes streams before the first sublayer, and the streams one vector after the last."""
     match spec.name:
         case "residual":
