@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,13 +25,14 @@ from normlab.sweep.slots import Slot, slots
 from normlab.sweep.state import read_state
 from normlab.sweep.summary import print_summary
 from normlab.sweep.view import LiveView, PlainView
+from normlab.sweep.worker import Worker
 
 STAND_IN = Path(__file__).with_name("stand_in_run.py")
 Maker = Callable[..., list[Job]]
 
 
 def run(jobs: Sequence[Job], places: int = 4) -> list[str]:
-    Pool(jobs, [Slot(1)] * places, PlainView()).run()
+    Pool(jobs, [Worker(Slot(1)) for _ in range(places)], PlainView()).run()
     return [job.status for job in jobs]
 
 
@@ -101,7 +103,7 @@ def test_no_more_runs_at_once_than_slots(behaviour: dict[int, str], make_jobs: M
 
         def close(self, jobs: Sequence[Job]) -> None: ...
 
-    Pool(make_jobs(5), [Slot(1)] * 2, Counting()).run()
+    Pool(make_jobs(5), [Worker(Slot(1)), Worker(Slot(1))], Counting()).run()
     assert most == 2
 
 
@@ -182,10 +184,10 @@ def test_a_run_that_finds_its_folder_locked_is_tried_again(behaviour: dict[int, 
 def test_the_lock_has_one_holder(tmp_path: Path) -> None:
     assert lock_holder(tmp_path) is None
     with run_lock(tmp_path):
-        assert lock_holder(tmp_path) == os.getpid()
+        assert lock_holder(tmp_path) == f"{socket.gethostname()}:{os.getpid()}"
         done = subprocess.run([sys.executable, str(STAND_IN), str(tmp_path), "ok", "1"], capture_output=True, text=True)
         assert done.returncode == 75
-        assert f"is being trained by process {os.getpid()}" in done.stderr
+        assert f"is being trained by process {socket.gethostname()}:{os.getpid()}" in done.stderr
     assert lock_holder(tmp_path) is None
 
 
@@ -228,3 +230,33 @@ def test_both_views_show_every_job(make_jobs: Maker, capsys: pytest.CaptureFixtu
         view.close(jobs)
         printed = capsys.readouterr().out
         assert "2.75" in printed and "running" in printed
+
+
+def test_what_slurm_tells_every_process_of_a_task_kills_no_cell(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    """The sweep in the task hears SIGUSR2 too, and tells its cells."""
+    (job,) = make_jobs(1)
+    told: list[int] = []
+
+    class Telling:
+        def show(self, jobs: Sequence[Job]) -> None:
+            if job.worker and job.worker.pid and (job.run_dir / "metrics.jsonl").exists() and not told:
+                for number in (signal.SIGUSR1, signal.SIGUSR2):
+                    os.kill(job.worker.pid, number)
+                told.append(job.worker.pid)
+
+        def close(self, jobs: Sequence[Job]) -> None: ...
+
+    Pool([job], [Worker(Slot(1))], Telling()).run()
+    assert told and job.status == "done" and starts(job) == 1
+
+
+def test_a_run_on_another_machine_is_running_for_as_long_as_it_writes(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"status": "running"}')
+    (tmp_path / ".lock").write_text("node7:123\n")
+    assert read_state(tmp_path).status == "running", "whether or not its lock is seen here"
+    for path in tmp_path.iterdir():
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+    assert read_state(tmp_path).status == "interrupted"
+    (tmp_path / "summary.json").write_text('{"status": "running"}')
+    (tmp_path / ".lock").write_text(f"{socket.gethostname()}:123\n")
+    assert read_state(tmp_path).status == "interrupted", "here the lock would be seen"

@@ -88,3 +88,12 @@ def test_the_best_validation_loss_can_choose(tuned):
 def test_tune_seeds_need_something_to_tune():
     with pytest.raises(ValidationError, match=r"name it, for example `tune: optim\.lr`"):
         Experiment(name="x", question="?", grid={"placement": ["pre"]}, tune_seeds=[0])
+
+
+def test_a_damaged_result_chooses_nothing(tuned):
+    experiment, grid = tuned
+    for cell in tuning_cells(experiment, grid):
+        finish(cell, cell.config.optim.lr)
+    broken = next(cell for cell in tuning_cells(experiment, grid) if cell.config.placement.name == "pre")
+    (run_dir(broken.config) / "SHA256SUMS").write_text("0" * 64 + "  summary.json\n")
+    assert {cell.config.placement.name for cell in chosen_cells(experiment, grid, choose(experiment, grid))} == {"post"}

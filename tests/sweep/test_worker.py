@@ -27,7 +27,7 @@ SAID = ["python stdout", "python stderr", "descriptor 1", "descriptor 2", "C std
 
 def run(jobs: Sequence[Job], threads: int = 1) -> list[str]:
     """The statuses of jobs that one slot has run."""
-    Pool(jobs, [Slot(threads)], PlainView()).run()
+    Pool(jobs, [Worker(Slot(threads))], PlainView()).run()
     return [job.status for job in jobs]
 
 

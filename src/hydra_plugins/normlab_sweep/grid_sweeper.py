@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    from normlab.config.schema import Config
     from normlab.experiment.grid import Cell
 
 
@@ -36,31 +37,30 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all cells. Raises UserError before any runs, CellsFailed when some ended badly."""
-        from normlab.experiment import grid, load_experiment
+        from normlab.experiment.grid import cells_of_command_line
         from normlab.sweep.prepare import prepare_data
-        from normlab.sweep.summary import CellsFailed, print_next, print_upload, reports
-        from normlab.sweep.tuning import choose, chosen_cells, tuning_cells
+        from normlab.sweep.summary import CellsFailed, print_next, print_submitted, print_upload, reports
 
+        stages: Iterator[list[Cell]]
         if self.experiment:
+            from normlab.experiment import load_experiment
             from normlab.report import check_parts
+            from normlab.sweep.stages import stages_of
 
             experiment = load_experiment(self.experiment)
             check_parts(experiment)
-            cells = grid.cells(experiment, arguments)
-            first = tuning_cells(experiment, cells)
+            stages = stages_of(experiment, arguments)
         else:
-            first = cells = grid.cells_of_command_line(arguments)
-        configs = [cell.config for cell in cells]
-        prepare_data(configs)
-        returns = self._launch(first, 0)
-        if len(first) < len(cells):
-            chosen = choose(experiment, cells)
-            print(chosen.describe(), flush=True)
-            second = chosen_cells(experiment, cells, chosen)
-            if not second:
-                seeds = ", ".join(str(seed) for seed in experiment.tune_seeds)
-                print(f"nothing more was run: no method has all runs of seed {seeds}, which choose {experiment.tune}")
-            returns += self._launch(second, len(returns))
+            stages = iter([cells_of_command_line(arguments)])
+        returns: list[JobReturn] = []
+        configs: list[Config] = []
+        for cells in stages:
+            configs += [cell.config for cell in cells]
+            prepare_data([cell.config for cell in cells])
+            returns += self._launch(cells, len(returns))
+            if any(result.status == JobStatus.UNKNOWN for result in returns):
+                print_submitted(reports(configs, self.experiment))
+                return returns
         failed = sum(result.status == JobStatus.FAILED for result in returns)
         print_upload(configs)
         if self.report:

@@ -1,8 +1,9 @@
-"""The launcher for one machine: a pool of slots, each with a process that runs cell after cell."""
+"""Hydra's side of ``normlab.sweep.engine``: one launcher, whatever engine ``launch=`` names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
@@ -10,34 +11,38 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+if TYPE_CHECKING:
+    from normlab.sweep.job import Job
+
 
 class PoolLauncher(Launcher):
-    """Hydra's side of ``normlab.sweep.pool``; ``launch.jobs`` and ``launch.threads`` say how many at once."""
+    """Runs cells where ``launch`` says, and prints how they ended."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Nothing to keep: a slot's process composes each cell's configuration itself."""
+        """Nothing to keep: whoever runs a cell composes its configuration itself."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs and print how they ended. A job is COMPLETED when its run is done or diverged."""
+        """A job is COMPLETED when its run is done or diverged, UNKNOWN when it was submitted and left alone."""
         from normlab.experiment.grid import config_of
-        from normlab.results import FINISHED
+        from normlab.sweep import engine
         from normlab.sweep.job import Job
-        from normlab.sweep.pool import Pool
-        from normlab.sweep.slots import slots
         from normlab.sweep.summary import print_summary
         from normlab.sweep.view import make_view
 
         jobs = [Job(tuple(filter_overrides(overrides)), config_of(overrides)) for overrides in job_overrides]
-        places = slots(jobs[0].config.launch, jobs[0].config.train.device)
         try:
-            Pool(jobs, places, make_view()).run()
+            engine.run(jobs, make_view())
         finally:
             print_summary(jobs)
-        return [_job_return(job.overrides, job.status in FINISHED) for job in jobs]
+        return [JobReturn(overrides=job.overrides, status=_status(job)) for job in jobs]
 
 
-def _job_return(overrides: Sequence[str], well: bool) -> JobReturn:
-    return JobReturn(overrides=overrides, status=JobStatus.COMPLETED if well else JobStatus.FAILED)
+def _status(job: Job) -> JobStatus:
+    from normlab.results import FINISHED
+
+    if job.is_open:
+        return JobStatus.UNKNOWN
+    return JobStatus.COMPLETED if job.status in FINISHED else JobStatus.FAILED
 
 
 ConfigStore.instance().store(

@@ -7,6 +7,8 @@ seeds: [0, 1, 2]
 baseline: {placement: pre}
 tune: optim.lr                                  # each row of a table at its own best value,
 tune_seeds: [9]                                 # which these seeds choose and the others report
+                                                # or, instead of values in the grid, a search for each row,
+                                                # {search: optuna, key: optim.lr, low: 1e-4, high: 1e-2, trials: 10}
 tables: [main]
 figures: [loss_curves, gradient_depth]
 """
@@ -37,6 +39,39 @@ class PaperColumn(Strict):
     values: dict[str, Value]  # row label -> number, or a word such as "diverges"
 
 
+class Search(Strict):
+    """The best value of a number, looked for between two bounds by each row of a table for itself.
+
+    The first half of the ``trials`` is spread evenly from ``low`` to ``high``, the same for every row; where the rest
+    go is Optuna's to say, of each row from its own.
+    """
+
+    search: Literal["optuna"]
+    key: str
+    low: float
+    high: float
+    log: bool = True  # evenly in the logarithm
+    trials: int = Field(8, ge=3)
+    seed: int = Field(0, ge=0, lt=2**16)  # of Optuna's sampler
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Search:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"tune: low={self.low:g}, high={self.high:g}: low is less" + " and more than 0" * self.log)
+        return self
+
+    @property
+    def first(self) -> list[Value]:
+        """The values that every row tries."""
+        count = max(2, self.trials // 2)
+        shares = [index / (count - 1) for index in range(count)]
+        ratio = self.high / self.low if self.log else 1.0
+        spread = [
+            self.low * ratio**share if self.log else self.low + (self.high - self.low) * share for share in shares
+        ]
+        return [rounded(value) for value in spread]
+
+
 class Experiment(Strict):
     """One claim and how it is put to the test."""
 
@@ -47,11 +82,26 @@ class Experiment(Strict):
     seeds: list[int] = Field([0], min_length=1)
     baseline: dict[str, Value] = {}  # which cells the others are compared with, by factor
     tune: str | None = None  # a factor of the grid of which each row takes its own best value
+    search: Search | None = None  # what `tune` says where it is a mapping; its first values are in the grid then
     tune_seeds: list[int] = []  # seeds that try every value, choose and are not reported; empty: the reported ones do
     metric: Metric = "val_loss"
     tables: list[str] = ["main"]
     figures: list[str] = []
     paper: list[PaperColumn] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_search_is_a_factor(cls, plain: Any) -> Any:
+        """``tune: {search: ...}`` as a factor of every product, with the values that each row tries first."""
+        if not isinstance(plain, dict) or not isinstance(tune := plain.get("tune"), dict):
+            return plain
+        search = Search.model_validate(tune)
+        grid = plain.get("grid") or [{}]
+        products = [grid] if isinstance(grid, dict) else grid
+        if any(search.key in product for product in products):
+            raise ValueError(f"tune: {search.key} is searched for: its values do not stand in the grid as well")
+        searched = [{**product, search.key: search.first} for product in products]
+        return {**plain, "tune": search.key, "search": search, "grid": searched}
 
     @field_validator("grid", mode="before")
     @classmethod
@@ -82,9 +132,19 @@ class Experiment(Strict):
         return [seed for seed in self.seeds if seed not in self.tune_seeds]
 
     @property
+    def judging_seeds(self) -> list[int]:
+        """The seeds that choose the tuned value."""
+        return self.tune_seeds or self.seeds
+
+    @property
     def factors(self) -> list[str]:
         """The keys that the grid varies, in the order in which the file names them."""
         return list(dict.fromkeys(key for product in self.grid for key in product))
+
+
+def rounded(value: float) -> float:
+    """Three digits that count: what a person reads in a folder's name is what was run."""
+    return float(f"{value:.3g}")
 
 
 def load_experiment(name_or_path: str) -> Experiment:

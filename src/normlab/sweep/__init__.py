@@ -1,1 +1,1 @@
-"""Many runs on one machine: a pool of slots, what the disk says about each run, and a view of both."""
+"""Many runs: where they run (this machine, Slurm, Ray), what the disk says about each, what is to do, a view of it."""

@@ -15,7 +15,7 @@ from normlab.sweep.slots import Slot
 from normlab.sweep.state import RunState
 from normlab.sweep.worker import Worker
 
-_OPEN = ("waiting", "running", "elsewhere")
+_OPEN = ("waiting", "queued", "running", "elsewhere")
 # Parts of a configuration that the shapes in compiled code do not depend on.
 _SHAPELESS = {
     "experiment", "scale", "seed", "init", "placement", "optim", "eval", "observe", "checkpoint", "wandb", "launch",
@@ -25,7 +25,8 @@ _SHAPELESS = {
 
 @dataclass
 class Job:
-    """``status``: waiting, running, elsewhere (another process's), done, diverged, failed or interrupted."""
+    """``status``: waiting, queued (by Slurm), running, elsewhere (another process's), done, diverged, failed or
+    interrupted."""
 
     overrides: tuple[str, ...]
     config: Config
@@ -36,7 +37,9 @@ class Job:
     loss: float | None = None
     val_loss: float | None = None
     spikes: int | None = None
-    worker: Worker | None = None  # while running
+    worker: Worker | None = None  # while running, where this process runs it
+    task: str | None = None  # of Slurm's that runs it
+    losses: int = 0  # of a worker, with its machine or without
     began: float = 0.0  # monotonic seconds
     ended: float = 0.0
     first_step: int = 0  # where this piece of the run began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -11,16 +12,18 @@ from typing import Protocol
 
 from normlab.config.compose import chosen_config_dir
 from normlab.config.lock import EXIT_LOCKED, lock_holder
+from normlab.errors import EXIT_DISK
 from normlab.files import unwritable
 from normlab.results import FINISHED
 from normlab.sweep.job import Job
-from normlab.sweep.slots import Slot
 from normlab.sweep.state import last_line, last_metrics, read_state
-from normlab.sweep.worker import Worker
+from normlab.sweep.worker import Worker, WorkerLost
 
 GRACE = 30.0  # seconds from SIGTERM to SIGKILL: a run writes its checkpoint in between
 _TICK = 0.1  # seconds between looks at the processes
 _LOOK = 1.0  # seconds between looks at the files of a run
+_LOSSES = 3  # of a worker, after which its cell is taken to be the reason
+_STOPPED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class View(Protocol):
@@ -32,7 +35,7 @@ class View(Protocol):
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGINT or SIGTERM came; ``signum`` says which."""
+    """SIGINT, SIGTERM or SIGUSR1 came; ``signum`` says which."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -48,18 +51,18 @@ def train_command(job: Job) -> list[str]:
 
 
 class Pool:
-    """Runs ``jobs`` in ``slots`` until all have ended; one that fails does not stop the others."""
+    """Gives ``jobs`` to ``workers`` until all have ended; one that fails does not stop the others."""
 
-    def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot], view: View) -> None:
+    def __init__(self, jobs: Sequence[Job], workers: Sequence[Worker], view: View) -> None:
         self.jobs = list(jobs)
         self.view = view
-        self._workers = [Worker(slot) for slot in slots]
+        self._workers = list(workers)
         self._free = list(self._workers)
         self._looked = 0.0
 
     def run(self) -> list[Job]:
         """The jobs with their final status. Raises Stopped after the runs have been ended and have saved."""
-        with _signals_as_exceptions():
+        with signals_as_exceptions():
             try:
                 for job in self.jobs:
                     self._look_at_folder(job)
@@ -70,7 +73,7 @@ class Pool:
                     self.view.show(self.jobs)
                     time.sleep(_TICK)
             finally:
-                self._stop_all()
+                self.stop()
                 self.view.close(self.jobs)
         return self.jobs
 
@@ -78,7 +81,7 @@ class Pool:
         """Finished runs are skipped, a run that another process trains is waited for, others are to do."""
         state = read_state(job.run_dir, job.treatment_hash)
         job.take(state)
-        if state.pid is not None:
+        if state.holder is not None:
             job.status = "elsewhere"
         elif state.status in FINISHED:
             job.status, job.was_finished = state.status, job.status != "elsewhere"
@@ -88,11 +91,13 @@ class Pool:
     def _fill_slots(self) -> None:
         # Runs that are elsewhere come last: by then they may be finished, or dropped by whoever had them.
         for job in [job for job in self.jobs if job.status == "waiting"]:
-            if not self._free:
+            worker = next((worker for worker in self._free if worker.is_ready), None)
+            if worker is None:
                 return
             self._look_at_folder(job)
             if job.status == "waiting":
-                self._start(job, self._free.pop(0))
+                self._free.remove(worker)
+                self._start(job, worker)
         if not any(job.status in ("waiting", "elsewhere") for job in self.jobs):
             for worker in self._free:  # its memory may be of use to the others
                 worker.dismiss()
@@ -103,17 +108,33 @@ class Pool:
             job.log_start = job.log.stat().st_size if job.log.exists() else 0
             words = train_command(job.in_slot(worker.slot))
             worker.run(words, job.log, job.needs, job.shapes, job.placement)
-        except OSError as error:
-            raise unwritable(job.log, error) from None
+        except OSError as error:  # other cells may lie on another disk, and this one may get free again
+            self._free.append(worker)
+            job.status, job.error = "failed", str(unwritable(job.log, error))
+            return
         job.worker, job.status, job.began, job.first_step = worker, "running", time.monotonic(), job.step
 
     def _collect(self) -> None:
         for job in self.jobs:
-            if job.worker is None or (code := job.worker.poll()) is None:
+            if job.worker is None:
                 continue
-            self._free.append(job.worker)
-            job.worker, job.ended = None, time.monotonic()
-            self._judge(job, code)
+            try:
+                code = job.worker.poll()
+            except WorkerLost as loss:
+                self._free.append(job.worker)
+                self._try_again(job, str(loss))
+                continue
+            if code is not None:
+                self._free.append(job.worker)
+                job.worker, job.ended = None, time.monotonic()
+                self._judge(job, code)
+
+    def _try_again(self, job: Job, reason: str) -> None:
+        """From its last checkpoint, on whichever worker there is."""
+        job.losses += 1
+        job.worker, job.status = None, "waiting"
+        if job.losses > _LOSSES:
+            job.status, job.error, job.ended = "failed", f"{reason}, {job.losses} times", time.monotonic()
 
     def _judge(self, job: Job, code: int) -> None:
         """What became of a run that ended with ``code``: its summary says, if there is one."""
@@ -125,8 +146,10 @@ class Pool:
         said = last_line(job.log, job.log_start).removeprefix("normlab: ")
         if code == 0 and state.status in FINISHED:
             job.status = state.status
-        elif code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM):
+        elif code in [sign for number in _STOPPED for sign in (128 + number, -number)]:
             job.status, job.error = "interrupted", "interrupted; the same command resumes it"
+        elif code == EXIT_DISK and "disk" not in said:  # on which the log is, too
+            job.status, job.error = "failed", str(unwritable(job.run_dir, OSError(errno.ENOSPC, "")))
         elif code < 0:
             name = signal.Signals(-code).name
             job.status = "failed"
@@ -134,7 +157,9 @@ class Pool:
         else:
             job.status = "failed"
             # A user's mistake is one line on stderr; a traceback may have other lines after it.
-            job.error = (said if code == 2 else state.error or said) or f"ended with code {code} and without a summary"
+            job.error = (
+                said if code in (2, EXIT_DISK) else state.error or said
+            ) or f"ended with code {code} and without a summary"
 
     def _look_at_metrics(self) -> None:
         if time.monotonic() - self._looked < _LOOK:
@@ -149,7 +174,7 @@ class Pool:
                 job.loss = loss if loss is not None else job.loss
                 job.val_loss = val_loss if val_loss is not None else job.val_loss
 
-    def _stop_all(self) -> None:
+    def stop(self) -> None:
         """SIGTERM, time to save, SIGKILL for whatever is left. A second Ctrl-C ends the waiting."""
         running = [job for job in self.jobs if job.worker is not None]
         for job in running:
@@ -169,11 +194,13 @@ class Pool:
 
 
 @contextlib.contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
+def signals_as_exceptions() -> Iterator[None]:
+    """Within it, SIGINT, SIGTERM and SIGUSR1 raise Stopped."""
+
     def stop(signum: int, frame: FrameType | None) -> None:
         raise Stopped(signum)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:

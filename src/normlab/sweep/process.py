@@ -26,7 +26,7 @@ def start(
             stderr=subprocess.STDOUT,
             env=dict(environment),
             start_new_session=True,  # Ctrl-C at the terminal is for the parent, which passes it on
-            preexec_fn=_die_with_parent(),
+            preexec_fn=_before_exec(),
         )
 
 
@@ -38,15 +38,23 @@ def kill_groups(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """On Linux a child asks for SIGTERM when its parent dies: ``kill -9`` of a sweep leaves no orphans."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+def _before_exec() -> Callable[[], None]:
+    """What a child does before it becomes its program.
+
+    On Linux it asks for SIGTERM when its parent dies: ``kill -9`` of a sweep leaves no orphans. And it ignores what
+    Slurm tells every process of a task some time before its limit, which kills whoever has not heard of it: the
+    sweep in the task hears it too, and tells its cells to save.
+    """
+    prctl, parent = None, os.getpid()
+    if sys.platform.startswith("linux"):
+        prctl = ctypes.CDLL(None).prctl
 
     def in_child() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before we could ask
-            os._exit(128 + signal.SIGTERM)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:  # it died before we could ask
+                os._exit(128 + signal.SIGTERM)
 
     return in_child

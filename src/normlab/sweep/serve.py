@@ -14,6 +14,8 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+from normlab.errors import EXIT_DISK
+
 _PLACEMENTS = 16  # whose compiled code is kept at once
 _NO_LIMIT = 2**20
 
@@ -28,7 +30,10 @@ def serve(run: Callable[[Sequence[str]], int]) -> int:
         _point(0, os.devnull, os.O_RDONLY)
         for text in orders:
             order = json.loads(text)
-            _point(1, order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            try:
+                _point(1, order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            except OSError:
+                return EXIT_DISK
             os.dup2(1, 2)
             compiled.expect(order["shapes"], order["placement"])
             with warnings.catch_warnings():  # also forgets which warnings have been shown

@@ -31,13 +31,23 @@ class Slot:
 
 
 def slots(launch: LaunchConfig, device: str) -> list[Slot]:
-    """The slots that ``launch`` asks for; by itself one per GPU, or as many as the CPU cores have room for.
+    """The slots that ``launch`` asks for on this machine; by itself as many as its GPUs, or its cores, have room for.
 
-    More jobs than GPUs share them in turn. ``device=cpu`` leaves the GPUs alone.
+    More jobs than that share the GPUs in turn. ``device=cpu`` leaves the GPUs alone. Within a task of Slurm this
+    machine is what the task was given.
     """
-    gpus = [] if device == "cpu" else visible_gpus()
-    jobs = launch.jobs or len(gpus) or max(1, _cores() // launch.threads)
+    if launch.engine == "slurm":
+        gpus = _gpus_of_task() if launch.gpus and device != "cpu" else [""]
+        jobs = launch.cells_at_once
+    else:
+        gpus = [] if device == "cpu" else visible_gpus()
+        jobs = launch.jobs or launch.per_gpu * len(gpus) or max(1, _cores() // launch.threads)
     return [Slot(launch.threads, gpus[number % len(gpus)] if gpus else None) for number in range(jobs)]
+
+
+def _gpus_of_task() -> list[str]:
+    """What Slurm gave this task; at least one, so that a run which asks for CUDA says that there is none."""
+    return visible_gpus() or [""]
 
 
 def visible_gpus() -> list[str]:

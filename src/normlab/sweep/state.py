@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from normlab.config.lock import lock_holder
-from normlab.results import read_summary
+from normlab.results import FINISHED, read_config, read_summary
+from normlab.seal import broken_seal
 
 _TAIL = 8192  # bytes: dozens of lines of metrics.jsonl, whatever its length
+_SIGN_OF_LIFE = 600.0  # seconds since a run on another machine last wrote something
 
 
 @dataclass(frozen=True)
 class RunState:
-    """``status``: missing, running, done, diverged, interrupted or failed. Unknown numbers are None."""
+    """``status``: missing, running, done, diverged, damaged, interrupted or failed. Unknown numbers are None."""
 
     status: str
     step: int = 0
@@ -26,24 +31,27 @@ class RunState:
     val_loss: float | None = None
     spikes: int | None = None
     error: str | None = None
-    pid: int | None = None
+    holder: str | None = None  # host:pid of who has its lock
 
 
 def read_state(run_dir: Path, treatment_hash: str | None = None) -> RunState:
     """The state of the run in ``run_dir``. A ``running`` whose process is gone reads as ``interrupted``.
 
-    A summary of another treatment than ``treatment_hash`` counts as no summary.
+    On another machine it counts as running for as long as it writes, whether or not its lock is seen here: not every
+    file system passes locks on. A summary of another treatment than ``treatment_hash`` counts as no summary.
     """
     summary = read_summary(run_dir)
     if treatment_hash and summary.get("treatment_hash", treatment_hash) != treatment_hash:
         return RunState("missing")
     step, loss, val_loss = last_metrics(run_dir)
-    pid = lock_holder(run_dir)
-    status = str(summary.get("status", "missing"))
-    if pid is not None:
+    holder = lock_holder(run_dir)
+    status, error = str(summary.get("status", "missing")), summary.get("error")
+    if holder is not None:
         status = "running"
+    elif status in FINISHED and (damaged := broken_seal(run_dir)):
+        status, error = "damaged", f"{damaged} is damaged; the next sweep mends it"
     elif status == "running" or (status == "missing" and step):
-        status = "interrupted"
+        status = "running" if _writes_elsewhere(run_dir) else "interrupted"
     final, spikes = summary.get("final") or {}, summary.get("spikes") or {}
     return RunState(
         status=status,
@@ -52,9 +60,25 @@ def read_state(run_dir: Path, treatment_hash: str | None = None) -> RunState:
         loss=loss if loss is not None else final.get("train_loss"),
         val_loss=final.get("val_loss") if final.get("val_loss") is not None else val_loss,
         spikes=(spikes.get("loss") or {}).get("events"),
-        error=summary.get("error"),
-        pid=pid,
+        error=error,
+        holder=holder,
     )
+
+
+def _writes_elsewhere(run_dir: Path) -> bool:
+    """Whether its last process was on another machine, and wrote not long ago."""
+    try:
+        host = (run_dir / ".lock").read_text().partition(":")[0].strip()
+        wrote = max(path.stat().st_mtime for path in run_dir.iterdir())
+    except (OSError, ValueError):
+        return False
+    return host not in ("", socket.gethostname()) and time.time() - wrote < _SIGN_OF_LIFE
+
+
+def result_of(run_dir: Path) -> dict[str, Any]:
+    """The summary of a run that is finished and as it was left; empty for any other."""
+    summary = read_summary(run_dir)
+    return summary if summary.get("status") in FINISHED and not broken_seal(run_dir) else {}
 
 
 def last_metrics(run_dir: Path) -> tuple[int, float | None, float | None]:
@@ -63,9 +87,9 @@ def last_metrics(run_dir: Path) -> tuple[int, float | None, float | None]:
     for line in _tail(run_dir / "metrics.jsonl").splitlines():
         try:
             record = json.loads(line)
-        except ValueError:  # the first line of the tail, or one that is being written
+            step = max(step, int(record.get("step", 0)))
+        except (ValueError, TypeError, AttributeError):  # the tail's first line, one being written, a damaged one
             continue
-        step = max(step, int(record.get("step", 0)))
         loss, val_loss = record.get("loss", loss), record.get("val_loss", val_loss)
     return step, loss, val_loss
 
@@ -87,6 +111,6 @@ def _tail(path: Path, start: int = 0) -> str:
 
 def _planned_steps(run_dir: Path) -> int | None:
     try:
-        return int(yaml.safe_load((run_dir / "config.yaml").read_text())["train"]["steps"])
+        return int(read_config(run_dir)["train"]["steps"])
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         return None

@@ -1,19 +1,24 @@
-"""``normlab status``: how far the runs of an experiment are, from the disk alone."""
+"""``normlab status``: how far the runs of an experiment are, wherever they run: from the disk, and Slurm's queue."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from normlab.config.identity import run_dir
 from normlab.config.overrides import quoted
 from normlab.errors import UserError, nearest
 from normlab.experiment.grid import cells
 from normlab.experiment.schema import load_experiment
+from normlab.experiment.trials import with_trials
+from normlab.results import FINISHED
+from normlab.sweep import slurm_queue
 from normlab.sweep.state import RunState, read_state
 from normlab.sweep.tuning import asked_cells
 
@@ -27,14 +32,15 @@ def print_experiment(name: str, overrides: Sequence[str], runs_dir: str) -> None
     if not expected and not present:
         known = [path.name for path in Path(runs_dir).glob("*/")]
         raise UserError(f"no experiment file and no runs '{name}' in {runs_dir}; {nearest(name, known)}")
-    states = {folder: read_state(folder) for folder in [*expected, *present]}
+    states = _states(dict.fromkeys([*expected, *present]), folder_of_all)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "seed", "status", "step", "loss", "val loss", "spikes", ""):
         right = title in ("seed", "step", "loss", "val loss", "spikes")
         table.add_column(title, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
     for folder, state in states.items():
         besides = "not in the grid" if expected and folder not in expected else ""
-        table.add_row(folder.parent.name, folder.name.removeprefix("seed"), *_cells(state), state.error or besides)
+        words = (folder.parent.name, folder.name.removeprefix("seed"), *_cells(state), state.error or besides)
+        table.add_row(*map(Text, words))  # an error may have brackets in it, which are no markup
     console = _console()
     console.print(table)
     counted = [states[folder] for folder in expected] or list(states.values())
@@ -47,7 +53,7 @@ def print_all(runs_dir: str) -> None:
     if not folders:
         raise UserError(f"no runs in {runs_dir}; the first one: normlab train scale=smoke")
     for folder in folders:
-        print(f"{folder.name:<24} {_counts([read_state(run) for run in _folders(folder)])}")
+        print(f"{folder.name:<24} {_counts(list(_states(_folders(folder), folder).values()))}")
 
 
 def _expected(name: str, overrides: Sequence[str], runs_dir: str) -> tuple[list[Path], Path]:
@@ -58,9 +64,26 @@ def _expected(name: str, overrides: Sequence[str], runs_dir: str) -> tuple[list[
         if name.endswith((".yaml", ".yml")) or overrides or not (Path(runs_dir) / name).is_dir():
             raise
         return [], Path(runs_dir) / name
-    asked = asked_cells(experiment, cells(experiment, [f"runs_dir={quoted(runs_dir)}", *overrides]))
-    folders = [run_dir(cell.config) for cell in asked]
-    return folders, folders[0].parents[1]
+    words = [f"runs_dir={quoted(runs_dir)}", *overrides]
+    found = cells(experiment, words)
+    folder_of_all = run_dir(found[0].config).parents[1]
+    if experiment.search:
+        experiment = with_trials(experiment, folder_of_all)
+        found = cells(experiment, words)
+    return [run_dir(cell.config) for cell in asked_cells(experiment, found)], folder_of_all
+
+
+def _states(folders: Iterable[Path], folder_of_all: Path) -> dict[Path, RunState]:
+    """What the disk says of each run; of one that is not begun or was cut, whether Slurm will go on with it."""
+    tasks = slurm_queue.tasks_of(folder_of_all)
+    queue = (slurm_queue.states() if tasks else None) or {}
+    return {folder: _in_queue(read_state(folder), queue.get(tasks.get(folder, ""))) for folder in folders}
+
+
+def _in_queue(state: RunState, place: str | None) -> RunState:
+    if place is None or state.status in (*FINISHED, "running"):
+        return state
+    return replace(state, status="waiting" if place == "RUNNING" else "queued", error=None)
 
 
 def _folders(experiment: Path) -> list[Path]:

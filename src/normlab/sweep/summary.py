@@ -32,7 +32,7 @@ def print_summary(jobs: Sequence[Job]) -> None:
         if job.status == "failed":
             name = " ".join(f"{key}={setting(job, key)}" for key in keys) or job.run_dir.parent.name
             print(f"failed: {name}: {job.error} ({job.log})")
-    if any(job.status not in FINISHED for job in jobs):
+    if any(job.status not in FINISHED and not job.is_open for job in jobs):
         print("next: the same command once more runs what is missing and skips what is done")
 
 
@@ -54,6 +54,14 @@ def print_next(reports: Sequence[tuple[str, str]]) -> None:
         elsewhere = "" if runs_dir == Config().runs_dir else f" --runs-dir {shlex.quote(runs_dir)}"
         commands.append(f"normlab report {shlex.quote(name)}{elsewhere}")
     print("next: " + "; ".join(commands))
+
+
+def print_submitted(reports: Sequence[tuple[str, str]]) -> None:
+    """What to type after a sweep that was submitted and left alone."""
+    for name, runs_dir in reports:
+        elsewhere = "" if runs_dir == Config().runs_dir else f" --runs-dir {shlex.quote(runs_dir)}"
+        print(f"to see how far they are: normlab status {shlex.quote(name)}{elsewhere}")
+    print("next, when they have ended: the same command once more goes on from there")
 
 
 def print_upload(configs: Sequence[Config]) -> None:

@@ -10,7 +10,7 @@ from normlab.config.identity import run_dir
 from normlab.experiment.grid import Cell
 from normlab.experiment.schema import Experiment
 from normlab.experiment.tuning import best_value, final_result
-from normlab.results import FINISHED, read_summary
+from normlab.sweep.state import result_of
 
 Method = tuple[tuple[str, str], ...]  # a cell's factors without the tuned one
 
@@ -39,11 +39,10 @@ def choose(experiment: Experiment, cells: Sequence[Cell]) -> Choice:
     results: dict[Method, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
     incomplete = set()
     for cell in tuning_cells(experiment, cells):
-        summary = read_summary(run_dir(cell.config))
-        if summary.get("status") in FINISHED:
-            results[_method(cell, factor)][cell.factors[factor]].append(final_result(summary, experiment.metric))
+        if summary := result_of(run_dir(cell.config)):
+            results[method_of(cell, factor)][cell.factors[factor]].append(final_result(summary, experiment.metric))
         else:
-            incomplete.add(_method(cell, factor))  # a choice now could be another one when that run has ended
+            incomplete.add(method_of(cell, factor))  # a choice now could be another one when that run has ended
     best = {method: best_value(tried) for method, tried in results.items() if method not in incomplete}
     return Choice(factor, {method: value for method, value in best.items() if value is not None})
 
@@ -54,7 +53,7 @@ def chosen_cells(experiment: Experiment, cells: Sequence[Cell], choice: Choice) 
         cell
         for cell in cells
         if cell.seed not in experiment.tune_seeds
-        and choice.values.get(_method(cell, choice.factor)) == cell.factors[choice.factor]
+        and choice.values.get(method_of(cell, choice.factor)) == cell.factors[choice.factor]
     ]
 
 
@@ -65,5 +64,6 @@ def asked_cells(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
     return tuning_cells(experiment, cells) + chosen_cells(experiment, cells, choose(experiment, cells))
 
 
-def _method(cell: Cell, factor: str) -> Method:
+def method_of(cell: Cell, factor: str) -> Method:
+    """What the cell is apart from the tuned factor's value."""
     return tuple((key, value) for key, value in cell.factors.items() if key != factor)

@@ -19,15 +19,8 @@ from normlab.sweep.pool import View
 _HEARTBEAT = 30.0  # seconds between lines when nothing else is to be said
 _REFRESH = 0.5
 _STYLE = {"running": "cyan", "done": "green", "diverged": "yellow", "failed": "red", "interrupted": "yellow"}
-_FIRST = (
-    "running",
-    "failed",
-    "interrupted",
-    "elsewhere",
-    "diverged",
-    "waiting",
-    "done",
-)  # if not all rows fit
+# If not all rows fit.
+_FIRST = ("running", "failed", "interrupted", "elsewhere", "diverged", "waiting", "queued", "done")
 
 
 def make_view() -> View:
@@ -62,7 +55,7 @@ class LiveView:
             table.add_column(name, justify="left" if name in (*keys, "status") else "right", no_wrap=True)
         shown = set(sorted(range(len(jobs)), key=lambda i: _FIRST.index(jobs[i].status))[: max(room, 3)])
         for job in (job for i, job in enumerate(jobs) if i in shown):
-            table.add_row(*(setting(job, key) for key in keys), *_cells(job))
+            table.add_row(*(Text(setting(job, key)) for key in keys), *_cells(job))
         if len(shown) < len(jobs):
             table.add_row(Text(f"and {len(jobs) - len(shown)} more", style="dim"))
         return table
@@ -118,8 +111,9 @@ def headline(jobs: Sequence[Job], began: float) -> str:
     ended = sum(not job.is_open for job in jobs)
     words = [f"{ended}/{len(jobs)} ended", f"{counts['running']} running"]
     words += [f"{counts['elsewhere']} running elsewhere"] if counts["elsewhere"] else []
+    words += [f"{counts['queued']} queued"] if counts["queued"] else []
     made = sum(max(0, job.step - job.first_step) for job in jobs if job.began)
-    left = sum(job.steps - job.step for job in jobs if job.status in ("waiting", "running"))
+    left = sum(job.steps - job.step for job in jobs if job.status in ("waiting", "queued", "running"))
     if made and left:
         words.append(f"about {duration((time.monotonic() - began) / made * left)} left")
     return ", ".join(words)

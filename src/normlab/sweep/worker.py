@@ -17,6 +17,10 @@ COMMAND = (sys.executable, "-m", "normlab.sweep.serve")
 _LEAVE = 10.0  # seconds in which a process without a cell has to be gone
 
 
+class WorkerLost(Exception):
+    """The machine or the process that ran a cell is gone, for no fault of the cell's."""
+
+
 class Worker:
     """Starts its process with its first cell, and another one after a cell that did not end with 0."""
 
@@ -29,6 +33,11 @@ class Worker:
     @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a cell can begin at once."""
+        return True
 
     def run(self, words: Sequence[str], log: Path, needs: str, shapes: str, placement: str) -> None:
         """Begin a cell: ``normlab WORDS``; what it prints is appended to ``log``. Raises OSError if that cannot be.
@@ -50,7 +59,7 @@ class Worker:
             self._line.sendall(json.dumps(order).encode() + b"\n")
 
     def poll(self) -> int | None:
-        """The exit code of the cell; None while it runs."""
+        """The exit code of the cell; None while it runs. One on another machine raises WorkerLost."""
         assert self._process is not None
         if self._answered():
             return 0
