@@ -5,9 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+EXIT_DISK = 74  # EX_IOERR of sysexits.h
+
 
 class UserError(Exception):
-    """A mistake in what the user asked for. The command line prints it on one line and exits with 2."""
+    """A mistake in what the user asked for. The command line prints it on one line and exits with ``exit_code``."""
+
+    exit_code = 2
+
+
+class DiskError(UserError):
+    """A disk that is full or a folder that cannot be written.
+
+    Its line may be nowhere to be read, as the log is on the same disk: the exit code says it once more.
+    """
+
+    exit_code = EXIT_DISK
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

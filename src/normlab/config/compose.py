@@ -28,11 +28,12 @@ from normlab.config.paths import shipped
 from normlab.config.problems import explain_composition, explain_validation
 from normlab.config.schema import Config
 from normlab.errors import UserError
+from normlab.secrecy import find_secret
 
 # The part of a configuration that is called after the file it came from: a file that says its own name is
 # a file that lies as soon as somebody copies it.
 _NAMED_AFTER_THEIR_FILE = ("placement", "norm", "model", "data", "optim", "launch")
-_FREE_KEYS = ("placement.over", "norm.options")  # mappings whose keys are the user's
+_FREE_KEYS = ("placement.over", "norm.options", "launch.extra")  # mappings whose keys are the user's
 
 _config_dir: ContextVar[Path | None] = ContextVar("config_dir", default=None)
 
@@ -58,6 +59,11 @@ def finalize(composed: DictConfig, hydra: DictConfig) -> Config:
     """
     with one_line_errors():
         plain: Any = OmegaConf.to_container(composed, resolve=True)
+        if found := find_secret(plain):
+            raise UserError(
+                f"{found[0]} holds {found[1]}, and a configuration is written to disk and to wandb; leave it out "
+                f"(login variables are read by the libraries themselves)"
+            )
         given = {key_of(override).lstrip("+") for override in hydra.overrides.task}
         for group in _NAMED_AFTER_THEIR_FILE:
             choice = hydra.runtime.choices.get(group)

@@ -19,7 +19,7 @@ from normlab.placement.ops import PROFILE
 _NOT_TREATMENT = {
     "experiment", "scale", "preset", "seed", "observe", "checkpoint", "wandb", "launch", "runs_dir",
     "placement.name", "placement.init", "norm.name", "model.name", "data.name", "data.cache_dir", "data.workers",
-    "optim.name", "train.device", "train.micro_batch_size", "train.threads",
+    "optim.name", "train.device", "train.micro_batch_size", "train.parallel", "train.threads",
 }  # fmt: skip
 # A key that is new with a default that keeps the old behaviour must not rename every run that is on disk: the hash is
 # over what differs from the defaults. Whoever changes what a default means, in the schema or in the code, adds one.
@@ -35,7 +35,7 @@ def treatment(config: Config) -> dict[str, Any]:
     plain["init"] = plain["placement"]["init"] if plain["init"] == "recipe" else plain["init"]
     plain["norm"]["type"] = config.norm.kind
     plain["norm"]["files"] = sorted(config.norm.files.values())
-    ignored = _NOT_TREATMENT - ({"train.micro_batch_size"} if _sees_micro_batches(config) else set())
+    ignored = _NOT_TREATMENT - ({"train.micro_batch_size"} if sees_micro_batches(config) else set())
     for path in ignored:
         *parents, key = path.split(".")
         node = plain
@@ -45,7 +45,7 @@ def treatment(config: Config) -> dict[str, Any]:
     return plain
 
 
-def _sees_micro_batches(config: Config) -> bool:
+def sees_micro_batches(config: Config) -> bool:
     """Whether a number is taken over a micro batch: an expert's load, a norm's statistics over sequences, or the
     scale of a skip that is profiled."""
     slots = [getattr(part, "skip", None) for part in (config.placement.attn, config.placement.ffn)]

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from normlab.config.architecture import ModelConfig
+from normlab.config.launch import LaunchConfig
 from normlab.placement.init import check_init
 from normlab.placement.resolve import resolve
 from normlab.placement.schema import InitSpec, Placement, Strict
@@ -61,7 +62,7 @@ class DataConfig(Strict):
     max_bytes: int | None = Field(None, ge=1000)  # stop reading the train text after this many bytes of UTF-8
     tokenizer: TokenizerConfig = TokenizerConfig()
     cache_dir: str | None = None  # None: $NORMLAB_CACHE, else the user's cache folder
-    workers: int | None = Field(None, ge=1)  # threads that tokenize; None: one per core
+    workers: int | None = Field(None, ge=1)  # threads that tokenize; None: one per core, at most 8
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> DataConfig:
@@ -105,6 +106,7 @@ class TrainConfig(Strict):
     micro_batch_size: int | None = Field(None, ge=1)  # sequences per forward; None: batch_size
     seq_len: int = Field(128, ge=2)
     z_loss: float = Field(0.0, ge=0)  # weight of (log Z)^2, PaLM
+    parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"  # several processes, by torchrun; auto: ddp
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the processor has it in hardware
     compile: Literal["auto", "on", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -136,7 +138,9 @@ class ObserveConfig(Strict):
     flush_every: int = Field(20, ge=1)  # steps whose scalars stay on the device before one bulk read
     probe_every: int = Field(100, ge=1)  # steps between looks inside the layers
     probe_at: list[int] = [1, 10, 100]  # and at these steps besides; the last step always
+    deep_at: list[int] = []  # steps with a deep look: ranks, gradients, each layer left out; the last step always
     probe_sequences: int = Field(2, ge=1)  # sequences of the frozen probe batch
+    init_batches: int = Field(0, ge=0)  # batches whose mean gradient is measured before the first step
 
 
 class CheckpointConfig(Strict):
@@ -153,14 +157,11 @@ class WandbConfig(Strict):
     project: str = "normlab"
     entity: str | None = None
     tags: list[str] = []
-
-
-class LaunchConfig(Strict):
-    """How the cells of a sweep run."""
-
-    name: str = "local"
-    jobs: int | None = Field(None, ge=1)  # cells at once; None: one per GPU, or one per CPU core
-    threads: int = Field(1, ge=1)  # CPU threads per cell
+    histograms: bool = False  # of weights and gradients by kind of matrix, at every look
+    pictures: list[str] = [  # of probes.jsonl, what is drawn over depth and steps when the run ends; ["*"]: everything
+        *("grad_norm", "update_ratio", "ffn.rms_sum", "ffn.rms_out", "stream.max_abs", "stream.kurtosis"),
+        *("stream.token_cosine", "attn.max_logit", "attn.entropy", "angular_distance", "removal_loss"),
+    ]
 
 
 class Config(Strict):
