@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint docs clean
+.PHONY: help quickstart test test-slow lint docs faults clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ lint: $(TESTABLE)
 docs: $(TESTABLE)  ## measure every placement, norm and preset anew, and draw the gallery
 	$(BIN)/python -m pytest tests --evidence=docs/verification.json
 	$(BIN)/normlab placements docs
+	$(BIN)/python scripts/calibrate_detectors.py
+
+faults: $(TESTABLE)  ## do every fault to a small sweep, as root: docs/faults.md
+	$(BIN)/python scripts/fault_table.py
 
 clean:  ## remove the environment and caches (never runs/ or results/)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

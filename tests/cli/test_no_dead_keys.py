@@ -14,7 +14,7 @@ from normlab.config.schema import Config
 from normlab.placement.schema import Placement
 
 SOURCES = Path(normlab.__file__).parent
-SCHEMAS = [SOURCES / "config" / name for name in ("schema.py", "architecture.py")]
+SCHEMAS = [SOURCES / "config" / name for name in ("schema.py", "architecture.py", "launch.py")]
 READ_AS_DATA = {"scale", "preset"}  # labels: the report groups runs by them, from their config.yaml
 
 
