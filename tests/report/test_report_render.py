@@ -34,7 +34,7 @@ def test_markdown_is_an_aligned_pipe_table(table: Table) -> None:
     lines = [line for line in to_markdown(table).splitlines() if line.startswith("| ")]
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1
     assert "**-0.1000 ± 0.0200**" in lines[2]
-    assert r"my\_norm\*50% & #1 {x}^2~\\$\|\<b>" in lines[2]
+    assert r"my\_norm\*50% & #1 {x}^2~\\$\|\<b\>" in lines[2]
 
 
 def test_latex_escapes_and_balances(table: Table) -> None:

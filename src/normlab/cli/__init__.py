@@ -15,7 +15,7 @@ HELP = """\
 normlab: where should the norm sit in a Transformer, and which kind?
 
   train       one run                      normlab train placement=hybrid scale=smoke
-  sweep       many: here, on Slurm, on Ray  normlab sweep quickstart
+  sweep       many, here or on a cluster   normlab sweep quickstart
   status      how far they are             normlab status quickstart
   report      tables and figures           normlab report quickstart
   compare     runs side by side, one page  normlab compare quickstart

@@ -87,7 +87,7 @@ def _value(node: ast.expr, values: Mapping[str, float], text: str) -> float:
         case ast.Name(id=name):
             if name not in values:
                 raise UserError(f"unknown variable '{name}' in '{text}'; {nearest(name, values)}")
-            return values[name]
+            return float(values[name])  # as above: L**d**d
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
             return _OPERATORS[type(op)](_value(operand, values, text))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
