@@ -76,8 +76,6 @@ def test_numbers_of_the_prepared_data(texts: Path) -> None:
         "train_tokens": len(prepared.train),
         "val_tokens": len(prepared.val),
         "ln_vocab": math.log(257),
-        "unigram_ce": prepared.unigram_ce,
-        "bigram_ce": prepared.bigram_ce,
         "bytes_per_token": prepared.bytes_per_token,
     }
     assert "vocabulary 257" in describe(prepared)

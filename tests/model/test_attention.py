@@ -78,6 +78,14 @@ def test_short_bfloat16_on_a_cpu_is_as_close_as_bfloat16_is(window, cap):
         y = Attend(window, cap)(q, k, v)
     assert y.dtype == torch.bfloat16
     exact = Attend(window, cap)(q.double(), k.double(), v.double())
+    assert (y.double() - exact).norm() < 2**-8 * exact.norm()
+
+
+def test_large_logits_are_not_rounded_to_bfloat16():
+    q, k, v = (t.transpose(1, 2) for t in qkv(torch.bfloat16))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = written_out(50 * q, k, v, None, None)
+    exact = written_out((50 * q).double(), k.double(), v.double(), None, None)
     assert (y.double() - exact).norm() < 2**-7 * exact.norm()
 
 

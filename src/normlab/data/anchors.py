@@ -6,7 +6,7 @@ that ends at the first has learned next to nothing, one above the second does no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,12 @@ def bigram_cross_entropy(train_counts: Counts, train: np.ndarray, val: np.ndarra
     Smoothed as by Witten and Bell (1991): p(b|a) = (c(ab) + s(a) p(b)) / (c(a) + s(a)), where s(a) is how many
     different tokens follow a, and p(b) the frequency of which ``unigram_cross_entropy`` is made. Documents follow each
     other with an end of text between them, as a run reads them; the first ``PAIRS_COUNTED`` tokens of each split count.
-    ``train_counts``: (vocab_size,); ``train``, ``val``: tokens. None where the validation text has no pair.
+    ``train_counts``: (vocab_size,); ``train``: tokens; ``val``: tokens, or windows of them, one a row. None where the
+    validation text has no pair.
     """
     vocab = len(train_counts)
-    keys, counts = _pairs(train, vocab)
-    val_keys, val_counts = _pairs(val, vocab)
+    keys, counts = _pairs([train], vocab)
+    val_keys, val_counts = _pairs(np.atleast_2d(val), vocab)
     if not len(val_keys):
         return None
     begins = keys // vocab  # the first token of each pair
@@ -47,13 +48,27 @@ def bigram_cross_entropy(train_counts: Counts, train: np.ndarray, val: np.ndarra
     return float(-(val_counts @ np.log(probabilities)) / val_counts.sum())
 
 
+def window_anchors(train: np.ndarray, windows: np.ndarray, vocab_size: int) -> dict[str, float | None]:
+    """``unigram_ce`` and ``bigram_ce`` on just the tokens that a run is validated on: ``windows`` (n, T + 1).
+
+    Of a small share of the text the frequencies are others than of the whole: by 0.1 nats on 8 windows of 64 tokens. Of
+    the train text its first ``PAIRS_COUNTED`` tokens count.
+    """
+    counts = np.bincount(train[:PAIRS_COUNTED], minlength=vocab_size)
+    targets = np.bincount(windows[:, 1:].ravel(), minlength=vocab_size)
+    return {
+        "unigram_ce": unigram_cross_entropy(counts, targets),
+        "bigram_ce": bigram_cross_entropy(counts, train, windows),
+    }
+
+
 def _frequencies(counts: Counts) -> NDArray[np.float64]:
     return (counts + 1) / (counts.sum() + len(counts))
 
 
-def _pairs(tokens: np.ndarray, vocab: int) -> tuple[Counts, Counts]:
-    """Every pair a b of neighbours as a * vocab + b, sorted, and how often it occurs."""
-    found = list(_pairs_of_chunks(tokens[:PAIRS_COUNTED], vocab))
+def _pairs(texts: Iterable[np.ndarray], vocab: int) -> tuple[Counts, Counts]:
+    """Every pair a b of neighbours in a text as a * vocab + b, sorted, and how often it occurs."""
+    found = [pairs for tokens in texts for pairs in _pairs_of_chunks(tokens[:PAIRS_COUNTED], vocab)]
     if not found:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     keys, inverse = np.unique(np.concatenate([keys for keys, _ in found]), return_inverse=True)

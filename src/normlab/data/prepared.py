@@ -52,7 +52,7 @@ class Prepared:
     def summary(self) -> dict[str, Any]:
         """What a run's summary.json says about its data."""
         names = ("fingerprint", "tokenizer", "vocab_size", "train_tokens", "val_tokens")
-        numbers = ("ln_vocab", "unigram_ce", "bigram_ce", "bytes_per_token")
+        numbers = ("ln_vocab", "bytes_per_token")
         return {name: getattr(self, name) for name in names + numbers}
 
     def load_tokenizer(self) -> Tokenizer:

@@ -17,6 +17,7 @@ METRICS = {
     "val_loss": "Mean cross-entropy of `eval.windows` windows of validation text, the same for every run on it.",
     "val_bpb": "val_loss / (ln 2 * bytes per token): comparable between tokenizers.",
 }
+OF_GRADIENTS = "x_l is the step's gradient norm of block l, before clipping."
 PROBES_OF_STEPS = {
     "grad_norm": "sqrt(sum g^2) of each block, before clipping: a value per layer.",
     "grad_norm_group": "sqrt(sum g^2) of each kind of matrix, of the embedding, the head, all norms: a mapping.",
@@ -30,8 +31,10 @@ _SPIKES = {
     "recovered_share": "`recovered` over `events`; null without an event.",
     "median_recovery": "Median steps from an event's start to its recovery.",
     "nonfinite": "1 where the series ended in a value that is not finite.",
-    "max_amplitude": "The largest excess over the level before an event; null where it is infinite.",
-    "total_area": "Sum of the excess over all steps of all events; times the tokens of a step, what they cost.",
+    "max_amplitude": "The largest excess over the level before an event; null where it is infinite. Of a gradient "
+    "norm, of its natural logarithm.",
+    "total_area": "Sum of the excess over all steps of all events; of a loss, times the tokens of a step, what they "
+    "cost; of a gradient norm, of its natural logarithm.",
     "score_olmo2": "Values at least 7 sd from the mean of the last 1000: OLMo 2 (arXiv 2501.00656). 0 till step 1000.",
     "score_olmo_core": "Values above mean + 6 sd of the 128 before: OLMo-core's StabilityMonitorCallback.",
     "steps_of_events": "Of each event: start, recovery, amplitude, area.",
@@ -47,7 +50,8 @@ SUMMARY = {
     "precision, compiled, device": "What `auto` came to.",
     "data.fingerprint, data.tokenizer, data.vocab_size, data.train_tokens, data.val_tokens": "The prepared text.",
     "data.ln_vocab": "The loss of a uniform guess, ln V.",
-    "data.unigram_ce": "Loss on the validation text of the train tokens' frequencies, one added to every count.",
+    "data.unigram_ce": "Loss of the train tokens' frequencies, one added to every count, on the very "
+    "tokens that the run is validated on.",
     "data.bigram_ce": "... of their pairs' frequencies, smoothed as by Witten and Bell (1991): p(b|a) = (c(ab) + "
     "s(a) p(b)) / (c(a) + s(a)), s(a) the number of different tokens after a; of at most 2^25 tokens of each split.",
     "data.bytes_per_token": "Bytes of UTF-8 per validation token.",
@@ -73,9 +77,10 @@ UNITS = {
     "nats/token": r"loss|val_loss|init_loss|best_val_loss|final\.(train|val)_loss|startup_overshoot|removal_loss"
     r"|data\.(ln_vocab|unigram_ce|bigram_ce)",
     "bits/byte": r"(final\.)?val_bpb",
-    "nats": r"attn\.entropy|logits\.log_z|spikes\.loss\.max_amplitude",
+    "nats": r"attn\.entropy|logits\.log_z",
+    "nats; log units": r"spikes\.loss\.max_amplitude",
     "nats^2": r"logits\.log_z_square|(ffn\.)?router_z_loss",
-    "nat-steps": r"spikes\.loss\.total_area",
+    "nat-steps; log-unit steps": r"spikes\.loss\.total_area",
     "radians": r"update_angle",
     "%": r"spikes\..*score_olmo.*",
     "1/1000 steps": r"spikes\.loss\.events_per_1000",

@@ -61,6 +61,7 @@ def written_out(q: Tensor, k: Tensor, v: Tensor, window: int | None, softcap: fl
 
     (B, H, T, d_head), (B, H_kv, T, d_head) twice -> (B, H, T, d_head).
     """
+    dtype = v.dtype
     length = q.size(2)
     rows = max(_ROWS, -(-length // _BLOCKS))
     seen = visible(length, window, q.device)
@@ -70,10 +71,19 @@ def written_out(q: Tensor, k: Tensor, v: Tensor, window: int | None, softcap: fl
         last = min(first + rows, length)
         since = 0 if window is None else max(0, first - window + 1)
         # The heads that share keys are more rows of one product.
-        logits = q[:, :, :, first:last].flatten(2, 3) @ k[:, :, since:last].transpose(-1, -2)
-        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = _products(q[:, :, :, first:last].flatten(2, 3), k[:, :, since:last])
         logits = logits.unflatten(2, (-1, last - first)) / math.sqrt(q.size(-1))
         logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
-        weights = logits.masked_fill(~seen[first:last, since:last], -math.inf).softmax(-1).to(v.dtype)
+        weights = logits.masked_fill(~seen[first:last, since:last], -math.inf).softmax(-1).to(dtype)
         blocks.append((weights.flatten(2, 3) @ v[:, :, since:last]).unflatten(2, (-1, last - first)))
     return torch.cat(blocks, 3).flatten(1, 2)
+
+
+def _products(q: Tensor, k: Tensor) -> Tensor:
+    """q k^T in float32 or wider. On a CPU also computed so: rounded to bfloat16, a logit of 100 is off by up to 0.25,
+    which the fused kernels spare it; a GPU rounds it here, its float32 products being many times slower."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    if q.device.type != "cpu":
+        return (q @ k.transpose(-1, -2)).to(wide)
+    with torch.autocast("cpu", enabled=False):
+        return q.to(wide) @ k.to(wide).transpose(-1, -2)

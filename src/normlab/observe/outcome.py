@@ -58,8 +58,9 @@ def classify(
     """The class of a run that has ended (a cut run has none yet); the first that holds of
 
     nan: a non-finite training loss, validation loss or gradient norm (``nonfinite_step``);
-    exploded: the final moving average above the initial loss, or 0.5 nats above it for 50 steps in a row;
-    stagnated: the final validation loss not below the validation text's unigram cross-entropy - 0.05;
+    exploded: the final moving average more than 0.05 nats above the initial loss, or the loss 0.5 nats above it for 50
+    steps in a row;
+    stagnated: the final validation loss not below the unigram cross-entropy of the same tokens - 0.05;
     ok.
 
     All losses in nats per token: ``losses`` of every step, ``val_losses`` of every validation in order,

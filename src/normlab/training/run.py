@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from normlab.config.lock import run_lock
 from normlab.config.schema import Config
 from normlab.data import Prepared, prepare
+from normlab.data.anchors import window_anchors
 from normlab.errors import UserError
 from normlab.files import unwritable
 from normlab.model.gpt import GPT, count_parameters
@@ -28,6 +30,8 @@ from normlab.training.loop import Result, TrainingLoop
 from normlab.training.parallel import Parallel, joined
 from normlab.training.signals import StopRequest
 
+# What a disk says that is full, broken or not ours to write; any other OSError is not about a disk.
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _FINAL_SHARE = 0.05  # the final training loss is the mean over this share of the steps ...
 _FINAL_LEAST = 10  # ... and over at least so many
 _MANY_EPOCHS = 4  # beyond about four, repeated text is worth less than new: Muennighoff et al. 2023 (arXiv 2305.16264)
@@ -51,10 +55,10 @@ def train(config: Config) -> dict[str, Any]:
             folder.mark_failed("out of memory")
             remedy = "a smaller train.micro_batch_size gives the same run in less memory"
             raise UserError(f"the device is out of memory: {remedy}") from error
-        except OSError as error:  # of a disk that is full, even printing
-            folder.mark_failed(_one_line(error))
-            raise unwritable(folder.path, error) from error
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _OF_DISKS:  # even of printing
+                folder.mark_failed(_one_line(error))
+                raise unwritable(folder.path, error) from error
             if parallel.lost_another(error):
                 if folder.summary().get("status") != "failed":  # by the one that knows why
                     folder.mark_failed("another process of the run ended")
@@ -84,7 +88,7 @@ def _train(config: Config, folder: RunFolder, parallel: Parallel) -> dict[str, A
         "compiled": hardware.compiled,
         "device": hardware.name,
         "processes": parallel.world,
-        "data": data.summary(),
+        "data": data.summary() | window_anchors(data.train.tokens, loop.validation.numpy(), data.vocab_size),
     }
     parallel.first(lambda: folder.write_summary(base))
     mirror = open_wandb(config, folder.path, resumed=loop.start > 0) if parallel.main else None
@@ -98,14 +102,17 @@ def _train(config: Config, folder: RunFolder, parallel: Parallel) -> dict[str, A
             result = loop.run(disk, mirrors, stop, view)
         base["compiled"] = loop.step.compiled
         summary = parallel.first(
-            lambda: _end(folder, base, _summarise(config, folder, result, data), _speed(loop, result))
+            lambda: _end(
+                folder, base, _summarise(config, folder, result, base["data"]["unigram_ce"]), _speed(loop, result)
+            )
         )
         exit_code = 0
     finally:
         view.close()
         for sink in (*mirrors, *([disk] if disk else [])):  # a full disk must not leave a mirror open
             sink.finish(summary, exit_code)
-    _say_goodbye(folder, summary, mirror)
+    with contextlib.suppress(OSError):  # a log on a disk that is full: the run itself is on it
+        _say_goodbye(folder, summary, mirror)
     return summary
 
 
@@ -134,7 +141,7 @@ def _end(folder: RunFolder, *parts: dict[str, Any]) -> dict[str, Any]:
     return summary
 
 
-def _summarise(config: Config, folder: RunFolder, result: Result, data: Prepared) -> dict[str, Any]:
+def _summarise(config: Config, folder: RunFolder, result: Result, unigram_ce: float) -> dict[str, Any]:
     """Everything that follows from the rows on disk, the run's end included."""
     rows = read_rows(folder.metrics)
     steps = [row for row in rows if "loss" in row]
@@ -144,9 +151,9 @@ def _summarise(config: Config, folder: RunFolder, result: Result, data: Prepared
     init_loss = val_losses[0]  # step 0 is validated before anything can go wrong
     ended = result.status in FINISHED
     diverged_step = result.step if result.status == "diverged" else None
-    if ended and diverged_step is None and val_losses[-1] is None:
-        diverged_step = result.step
-    outcome = classify(losses, val_losses, init_loss, data.unigram_ce, diverged_step) if ended else None
+    if ended and diverged_step is None:  # a validation may be what was not finite
+        diverged_step = next((row["step"] for row in validations if row["val_loss"] is None), None)
+    outcome = classify(losses, val_losses, init_loss, unigram_ce, diverged_step) if ended else None
     healthy = ended and diverged_step is None
     last = losses[-max(_FINAL_LEAST, round(_FINAL_SHARE * len(losses))) :]
     return {
