@@ -11,7 +11,7 @@ import torch
 from normlab import compose
 from normlab.bench.measure import Spread
 from normlab.bench.naive_hooks import NaiveTraining
-from normlab.bench.observing import EVERYTHING, NAIVE, NONE, SCALARS, WAITS, count_waits, observed
+from normlab.bench.observing import EAGER, EVERYTHING, NAIVE, NONE, SCALARS, WAITS, count_waits, naive_cost, observed
 from normlab.bench.ours import OurTraining, random_tokens
 
 TOY = [
@@ -60,3 +60,10 @@ def test_the_naive_one_waits_at_every_hook(tmp_path: Path) -> None:
 def test_the_default_is_scalars_and_a_share_of_a_look() -> None:
     measured = {NONE: Spread([1.0]), SCALARS: Spread([1.01]), EVERYTHING: Spread([1.51]), NAIVE: Spread([3.0])}
     assert observed(measured, 100).values == pytest.approx([1.015])
+
+
+def test_naive_hooks_stand_beside_both_baselines_where_one_is_compiled() -> None:
+    measured = {NONE: Spread([1.0]), NAIVE: Spread([3.0])}
+    assert "200" in naive_cost(measured) and "compiled" not in naive_cost(measured)
+    of_compiled, _, of_eager = naive_cost(measured | {EAGER: Spread([2.0])}).partition("compiled")
+    assert "200" in of_compiled and "50" in of_eager

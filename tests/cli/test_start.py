@@ -110,10 +110,27 @@ def test_exit_codes_of_train(trained: dict[str, Any], summary: Any, code: int, c
     assert list(Path().iterdir()) == [], "Hydra leaves nothing behind"
 
 
-def test_a_bug_keeps_its_traceback(trained: dict[str, Any]) -> None:
-    trained["summary"] = ZeroDivisionError("a bug")
-    with pytest.raises(ZeroDivisionError):
-        main(["train"])
+def test_a_bug_keeps_its_traceback_but_no_secret(
+    trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIRROR_TOKEN", "correct-horse-battery")
+    trained["summary"] = ZeroDivisionError("a bug at https://mirror/?key=correct-horse-battery")
+    assert main(["train"]) == 1
+    printed = capsys.readouterr().err
+    assert "Traceback (most recent call last):\n" in printed and "in train\n" in printed
+    assert printed.endswith("\nZeroDivisionError: a bug at https://mirror/?key=***\n") and "horse" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["train"], 141), (["sweep", "x=1"], 141), (["placements"], 0), (["status"], 0), (["help"], 0)]
+)
+def test_a_closed_pipe_ends_a_listing_well_and_work_badly(words: list[str], code: int) -> None:
+    program = (
+        "import sys, normlab.cli as cli\n"
+        "def closed(words): raise BrokenPipeError\n"
+        f"cli._dispatch = closed\nsys.exit(cli.main({words!r}))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60).returncode == code
 
 
 def test_placements_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,3 +176,28 @@ def test_controls_are_reached_by_keyboard(page: Page) -> None:
 def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
     page.wait_for(f"document.documentElement.scrollWidth <= {width} && window.innerWidth === {width}")
+
+
+def test_a_zero_on_a_logarithmic_axis_is_drawn_and_says_so(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "post")
+    for name, text in (
+        ("probes", '{"step": 60, "grad_norm": [0.0, 1e-6, 1e-3, 1e-2, null, 1.0]}'),
+        ("metrics", '{"step": 61, "loss": 3.0, "grad_norm": 0.0}'),
+    ):
+        with (folder / f"{name}.jsonl").open("a") as file:
+            file.write(text + "\n")
+    with Page(tmp_path / "profile") as page:
+        page.open(compare_runs([str(tmp_path)], tmp_path / "page.html"))
+        page.run(
+            "(() => { const s = document.getElementById('step'); s.value = 9; s.dispatchEvent(new Event('input')); })()"
+        )
+        line = "document.getElementById('profile-chart').data[0]"
+        assert page.run(f"{line}.y") == [1e-6, 1e-6, 1e-3, 1e-2, None, 1.0]
+        assert page.run(f"{line}.marker.symbol.slice(0, 2)") == ["circle-open", "circle"]
+        assert page.run(f"{line}.customdata[0]").startswith("0, drawn at the smallest")
+        assert page.run(f"{line}.customdata[1]") == "1.00e-6"
+        heat = "document.getElementById('heatmap-chart').data[0]"
+        assert page.run(f"{heat}.z.map((row) => row.at(-1))") == pytest.approx([-6, -6, -3, -2, None, 0])
+        assert "<br>0, drawn" in page.run(f"{heat}.text[0].at(-1)")
+        norms = "document.getElementById('training-chart').data.find((t) => t.yaxis === 'y2')"
+        assert page.run(f"{norms}.y.at(-1)") > 0 and page.run(f"{norms}.customdata.at(-1)").startswith("0, drawn")

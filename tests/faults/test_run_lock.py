@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,22 @@ def test_a_holder_says_on_which_machine_it_is(tmp_path: Path) -> None:
     with run_lock(tmp_path):
         assert lock_holder(tmp_path) == f"{socket.gethostname()}:{os.getpid()}"
     assert lock_holder(tmp_path) is None
+
+
+def test_of_two_who_look_at_once_none_is_a_run_to_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with run_lock(tmp_path):
+        pass
+    seen: list[str | None] = []
+    try_lock = lock._try_lock
+
+    def look_again(*args: Any) -> bool:
+        monkeypatch.setattr(lock, "_try_lock", try_lock)
+        got = try_lock(*args)
+        seen.append(lock_holder(tmp_path))
+        return got
+
+    monkeypatch.setattr(lock, "_try_lock", look_again)
+    assert lock_holder(tmp_path) is None and seen == [None]
 
 
 def test_a_lock_goes_with_its_holder_however_it_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

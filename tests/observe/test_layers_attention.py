@@ -68,4 +68,6 @@ def test_a_window_and_a_soft_cap_are_seen():
     assert view.seen.tolist() == [1, 2, 3, 3, 3, 3, 3, 3]
     assert entropy(view).item() == pytest.approx((math.log(2) + 6 * math.log(3)) / 8)
     assert entropy_ratio(view).item() == pytest.approx(1.0)
-    assert max_logit(attention_view(100 * q, 100 * q[:, :, :1], softcap=5.0)).item() == pytest.approx(5.0)
+    capped, raw = (attention_view(100 * q, 100 * q[:, :, :1], softcap=cap) for cap in (5.0, None))
+    assert max_logit(capped) == max_logit(raw) > 100  # before the cap
+    assert entropy(capped) > entropy(raw)  # behind it

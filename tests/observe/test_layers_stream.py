@@ -91,6 +91,13 @@ def test_a_sequence_is_massive_by_its_own_median():
     assert massive(StreamView(state)).item() == 0
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nobody_counts_in_a_stream_that_is_not_finite(bad):
+    state = torch.full((2, 4, 8), 1.0)
+    state[1, 2, 3] = bad
+    assert massive(StreamView(state)).isnan()
+
+
 def test_kurtosis_of_known_distributions():
     normal = gaussian(1, 2000, 100)
     assert kurtosis(StreamView(normal)).item() == pytest.approx(0, abs=0.03)

@@ -7,6 +7,7 @@ import torch
 
 from normlab import build_model, compose
 from normlab.model.ffn import ACTIVATIONS
+from normlab.model.norms.bounded import DyT
 from normlab.observe.layers import PROBES, probe_activations
 from normlab.observe.layers.registry import Probe
 from normlab.observe.layers.units import (
@@ -83,6 +84,18 @@ def test_the_argument_of_a_tanh():
     assert dyt_saturation(TanhView(torch.tensor([-2.5, 2.0, 0.0, 9.0]))).item() == 0.5
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", ["relu", "swiglu"])
+def test_what_is_not_finite_has_no_share(kind, bad):
+    before = BEFORE.clone()
+    before[1, 2] = bad
+    view = UnitsView(before, ACTIVATIONS[kind].function, gated=kind == "swiglu")
+    shares = [statistic(view) for statistic in (zero_fraction, low_fraction, dead_units, gate_saturation)]
+    known = [share for share in shares if share is not None]
+    assert len(known) >= 2 and all(share.isnan() for share in known)
+    assert dyt_saturation(TanhView(before)).isnan()
+
+
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 @pytest.mark.parametrize("size", ["nano", "moe_nano"])
 def test_in_a_network(kind, size):
@@ -113,7 +126,7 @@ def test_dyt_in_a_network_and_only_there():
     model = build_model(compose(["model=nano", "model.vocab_size=64", "placement=pre", "norm=dyt"]))
     with torch.no_grad():
         for module in model.blocks[1].modules():
-            if type(module).__name__ == "DyT":
+            if isinstance(module, DyT):
                 module.alpha.fill_(1e4)
     found = probe_activations(model, TOKENS)["norm.dyt_saturation"]
     assert found[0] == 0 and found[1] > 0.95

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from normlab.config.schema import Config, WandbConfig
 from normlab.observe import wandb_names as names
 from normlab.observe.pictures import depth_picture, pairs_picture
+from normlab.observe.spikes import spike_events
 from normlab.observe.wandb_columns import config_columns, summary_columns
 from normlab.observe.wandb_events import SpikeWatch, event_rows, final_alert
 from normlab.observe.wandb_media import is_drawn, layer_rows, pictures
+from normlab.observe.wandb_sink import WandbSink
 
 
 def test_the_four_shapes() -> None:
@@ -41,6 +44,7 @@ def test_the_four_shapes() -> None:
         ("grad_norm", "gradients"),
         ("stream.grad_norm", "gradients"),
         ("update_angle", "gradients"),
+        ("growth.gradient", "gradients"),
         ("adam_rms_group", "gradients"),
         ("attn.max_logit", "attention"),
         ("attn.entropy_ratio", "attention"),
@@ -117,6 +121,26 @@ def test_a_spike_is_marked_once_told_once_and_seen_after_a_continuation() -> Non
     assert SpikeWatch().see({"step": 1, "loss": None, "grad_norm": math.inf}) == ({}, [])
 
 
+def test_markers_and_alerts_are_the_events_of_the_summary() -> None:
+    t = np.arange(1200)
+    loss = 2 + 7 * (t / 20 + 1) ** -0.6 + np.random.default_rng(4).normal(0, 0.05, len(t))
+    loss[300:] += 1.5  # for good
+    loss[800:812] += 1.0  # at the new level
+    watch = SpikeWatch()
+    seen = {step: watch.see({"step": step, "loss": value}) for step, value in enumerate(loss.tolist(), start=1)}
+    marked = [step for step, (found, _) in seen.items() if found]
+    begun = [step for step, (_, alerts) in seen.items() if alerts]
+    assert begun == [event.start for event in spike_events(loss.tolist())] == [301, 801]
+    assert len(marked) <= 201 + 12 and min(marked) == 301
+
+
+def test_what_is_not_finite_is_not_sent() -> None:
+    sent: list[dict[str, Any]] = []
+    sink = SimpleNamespace(_known_step=-1, _run=SimpleNamespace(log=sent.append))
+    WandbSink._send(sink, 3, {"a": 1.0, "b": None, "c": math.nan, "d": -math.inf, "e": 0})  # type: ignore[arg-type]
+    assert sent == [{"step": 3, "a": 1.0, "e": 0}]
+
+
 def test_final_alerts() -> None:
     told = {"diagnosis": {"text": "Died in block 3."}}
     assert final_alert({"status": "done", "outcome": "ok"}) is None
@@ -174,6 +198,23 @@ def test_pictures_of_odd_values(values: np.ndarray) -> None:
     picture = depth_picture("x", steps, values)
     assert picture.shape == (300, 888, 3) and picture.dtype == np.uint8
     assert pairs_picture("x", [(0, values), (9, values)]).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("quantity", "rows", "columns"),
+    [
+        ("angular_distance", ("blocks before, l", ["0", "1"]), ("blocks between, n", ["1", "2"])),
+        ("a matrix of theirs", ("layer", ["1", "2"]), ("layer", ["1", "2"])),
+    ],
+)
+def test_a_matrix_says_what_its_axes_are(quantity, rows, columns, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("normlab.observe.pictures._pixels", drawn.append)
+    pairs_picture(quantity, [(0, np.eye(2)), (9, np.eye(2))])
+    first = drawn[0].axes[0]
+    for side, (title, ticks) in ((first.yaxis, rows), (first.xaxis, columns)):
+        assert side.get_label_text() == title
+        assert [label.get_text() for label in side.get_ticklabels()] == ticks
 
 
 def test_the_heatmap_shows_layers_upwards_and_steps_to_the_right() -> None:

@@ -11,6 +11,7 @@ from synthetic_runs import write_run
 
 from normlab.errors import UserError
 from normlab.report.runs import load_metrics, load_probes, load_runs
+from normlab.seal import seal
 
 
 def test_one_row_per_run_with_the_factors_as_columns(tmp_path: Path) -> None:
@@ -42,6 +43,20 @@ def test_unfinished_and_damaged_runs_are_rows(tmp_path: Path, caplog: pytest.Log
     frame = load_runs(tmp_path)
     assert list(frame["status"]) == ["running", "corrupt", "corrupt", "corrupt", "done", "interrupted"]
     assert len(caplog.records) == 4 and all("damaged" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("summary", "status"),
+    [("running", "running"), ("interrupted", "interrupted"), ("failed", "failed"), ("done", "corrupt"),
+     ("diverged", "corrupt"), (None, "corrupt")],
+)  # fmt: skip
+def test_a_seal_counts_only_for_a_run_that_is_over(tmp_path: Path, summary: str | None, status: str) -> None:
+    """One that is being mended writes other rows than those that were sealed."""
+    folder = write_run(tmp_path)
+    seal(folder, (folder / "summary.json").read_text())
+    (folder / "metrics.jsonl").write_text("")
+    (folder / "summary.json").write_text('{"sta' if summary is None else json.dumps({"status": summary}))
+    assert load_runs(tmp_path)["status"].tolist() == [status]
 
 
 def test_what_lies_inside_a_run_is_no_run(tmp_path: Path) -> None:

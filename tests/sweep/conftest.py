@@ -17,7 +17,8 @@ STAND_IN = Path(__file__).with_name("stand_in_run.py")
 
 @pytest.fixture
 def behaviour(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
-    """seed -> ok (default), diverges, talks, fails, mistake, killed, overtaken, slow, stubborn."""
+    """seed -> ok (default), diverges, talks, fails, mistake, killed, overtaken, slow, stubborn, unsaved, saves, at_end,
+    read_only."""
     how: dict[int, str] = {}
 
     def command(job: Job) -> list[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from normlab.config.lock import EXIT_LOCKED, RunLocked, run_lock
+from normlab.errors import EXIT_DISK
 from normlab.sweep.serve import serve
 
 
@@ -44,7 +45,13 @@ def run(run_dir: Path, how: str, steps: int) -> int:
     begin = len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
     def leave(signum: int, frame: FrameType | None) -> None:
+        if how == "saves":
+            time.sleep(0.5)
+        if how == "at_end":  # too late to be cut
+            return
         if how != "stubborn":
+            if how != "unsaved":
+                receipt(run_dir)
             say(run_dir, "interrupted", signal=signum)
             sys.exit(128 + signum)
 
@@ -58,13 +65,25 @@ def run(run_dir: Path, how: str, steps: int) -> int:
         if how == "mistake":
             print("normlab: the remedy", file=sys.stderr)
             return 2
+        if how == "read_only":
+            print("normlab: cannot write it: Read-only file system", file=sys.stderr)
+            return EXIT_DISK
         if how == "killed":
             signal.raise_signal(signal.SIGKILL)
         with metrics.open("a") as file:
             file.write(json.dumps({"step": step, "loss": 5.0 - 0.1 * step}) + "\n")
-        time.sleep(0.2 if how in ("slow", "stubborn") else 0.02)
+        time.sleep(0.2 if how in ("slow", "stubborn", "unsaved", "saves") else 0.02)
+    if how == "at_end":
+        time.sleep(1.0)
     say(run_dir, "diverged" if how == "diverges" else "done", spikes={"loss": {"events": 2}})
     return 0
+
+
+def receipt(run_dir: Path) -> None:
+    """As a checkpoint after all steps that are logged leaves it."""
+    step = len((run_dir / "metrics.jsonl").read_text().splitlines())
+    (run_dir / "checkpoints").mkdir(exist_ok=True)
+    (run_dir / "checkpoints" / f"step_{step:07d}.json").write_text("{}")
 
 
 def talk() -> None:

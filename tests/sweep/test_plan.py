@@ -56,6 +56,11 @@ def test_cells_and_what_follows_from_them(capsys: pytest.CaptureFixture[str]) ->
     assert "at 0.001 TFLOP/s, one after the other; about" in shown and "with 4 at once" in shown
 
 
+def test_at_once_are_the_cells_of_all_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["launch=slurm", "launch.jobs=3", "launch.gpus=1", "launch.per_gpu=4", "launch.cells_per_task=2"]
+    assert "with 6 at once" in plan("mine.yaml", "--tflops", "0.001", *words, capsys=capsys)
+
+
 def test_what_is_done_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     run_of_pre(1e-3, status="done", outcome="ok", final={"val_loss": 2.0})
     run_of_pre(2e-3, status="done", outcome="ok", final={"val_loss": 1.0})
@@ -70,9 +75,11 @@ def test_a_cut_run_costs_what_is_left(capsys: pytest.CaptureFixture[str]) -> Non
     folder = run_of_pre(1e-3, status="interrupted")
     whole = plan("mine.yaml", capsys=capsys)
     (folder / "metrics.jsonl").write_text('{"step": 15, "loss": 3.0}\n')
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "step_0000010.json").write_text("{}")
     shown = plan("mine.yaml", capsys=capsys)
-    assert "to do from step 15/20" in shown and "1 of them begun" in shown and "begun" not in whole
-    assert "What is left: 41 k tokens" in whole and "What is left: 37.1 k tokens" in shown
+    assert "to do from step 10/20" in shown and "1 of them begun" in shown and "begun" not in whole
+    assert "What is left: 41 k tokens" in whole and "What is left: 38.4 k tokens" in shown
 
 
 def test_a_search_says_how_much_it_will_try(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,6 @@ import pytest
 from normlab.config.lock import lock_holder, run_lock
 from normlab.config.schema import LaunchConfig
 from normlab.results import read_summary
-from normlab.sweep import pool as pool_module
 from normlab.sweep import slots as slots_module
 from normlab.sweep.job import Job, varying
 from normlab.sweep.pool import Pool, Stopped, train_command
@@ -31,8 +30,8 @@ STAND_IN = Path(__file__).with_name("stand_in_run.py")
 Maker = Callable[..., list[Job]]
 
 
-def run(jobs: Sequence[Job], places: int = 4) -> list[str]:
-    Pool(jobs, [Worker(Slot(1)) for _ in range(places)], PlainView()).run()
+def run(jobs: Sequence[Job], places: int = 4, grace: float = 30.0) -> list[str]:
+    Pool(jobs, [Worker(Slot(1)) for _ in range(places)], PlainView(), grace).run()
     return [job.status for job in jobs]
 
 
@@ -108,10 +107,7 @@ def test_no_more_runs_at_once_than_slots(behaviour: dict[int, str], make_jobs: M
 
 
 @pytest.mark.parametrize("how", ["slow", "stubborn"])
-def test_ctrl_c_lets_runs_save_and_leaves_none(
-    how: str, behaviour: dict[int, str], make_jobs: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool_module, "GRACE", 1.0)
+def test_ctrl_c_lets_runs_save_and_leaves_none(how: str, behaviour: dict[int, str], make_jobs: Maker) -> None:
     behaviour.update({0: how, 1: how})
     jobs = make_jobs(3, steps=10_000)
     pids: list[int] = []
@@ -125,12 +121,85 @@ def test_ctrl_c_lets_runs_save_and_leaves_none(
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(Stopped) as stop:
-        run(jobs, places=2)
+        run(jobs, places=2, grace=1.0)
     assert stop.value.signum == signal.SIGINT
     assert len(pids) == 2 and not any(map(alive, pids))
     assert [job.status for job in jobs] == ["interrupted", "interrupted", "waiting"]
     assert read_state(jobs[0].run_dir).status == "interrupted"
     assert read_summary(jobs[0].run_dir).get("signal") == {"slow": signal.SIGTERM, "stubborn": None}[how]
+
+
+def tell_when_begun(job: Job, *numbers: int) -> None:
+    """These signals to this process, within milliseconds, as soon as the run has made a step."""
+
+    def tell() -> None:
+        try:
+            wait_for((job.run_dir / "metrics.jsonl").exists)
+        finally:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)
+
+    threading.Thread(target=tell).start()
+
+
+def test_a_batch_system_that_says_it_twice_kills_no_cell_that_saves(
+    behaviour: dict[int, str], make_jobs: Maker
+) -> None:
+    behaviour[0] = "saves"
+    (job,) = make_jobs(1, steps=10_000)
+    tell_when_begun(job, signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1)
+    with pytest.raises(Stopped):
+        run([job])
+    assert read_summary(job.run_dir)["status"] == "interrupted"
+
+
+def test_a_cell_that_a_stop_finds_at_its_end_is_done(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    behaviour[0] = "at_end"
+    (job,) = make_jobs(1, steps=1)
+    tell_when_begun(job, signal.SIGTERM)
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        run([job], grace=600.0)
+    assert job.status == "done" and time.monotonic() - began < 300.0, "nobody waited for the grace to run out"
+
+
+def test_a_signal_while_a_cell_is_started_leaves_no_worker(
+    behaviour: dict[int, str], make_jobs: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behaviour[0] = "slow"
+    (job,) = make_jobs(1, steps=10_000)
+    worker, pids = Worker(Slot(1)), []
+    begin = worker.run
+
+    def run_and_hear(*order: str) -> None:
+        begin(*order)
+        pids.append(worker.pid)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(worker, "run", run_and_hear)
+    with pytest.raises(Stopped):
+        Pool([job], [worker], PlainView()).run()
+    assert pids and not alive(pids[0])
+
+
+def test_what_a_disk_refused_is_said_as_the_run_said_it(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    behaviour[0] = "read_only"
+    (job,) = make_jobs(1)
+    assert run([job]) == ["failed"] and job.error == "cannot write it: Read-only file system"
+
+
+def test_a_run_that_another_machine_writes_is_not_started_again(behaviour: dict[int, str], make_jobs: Maker) -> None:
+    lost, other = make_jobs(2)
+    for job in (lost, other):
+        job.run_dir.mkdir(parents=True)
+        (job.run_dir / "summary.json").write_text('{"status": "running"}')
+        (job.run_dir / ".lock").write_text("node7:123\n")
+    lost.losses = 1  # of a worker of this sweep, on that machine
+    finished = '{"status": "done", "final": {}}'
+    threading.Timer(1.0, (other.run_dir / "summary.json").write_text, [finished]).start()
+    assert run([lost, other]) == ["done", "done"]
+    assert starts(lost) == 1 and not (other.run_dir / "starts").exists()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's help is Linux's")

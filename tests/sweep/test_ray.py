@@ -37,6 +37,7 @@ class StandIn:
         self.exceptions = SimpleNamespace(RayActorError=ActorDied)
         self.actors: list[Any] = []
         self.options: dict[str, float] = {}
+        self.unplaced = 0  # actors that cannot start
         self.deaths = 0  # of actors, as soon as their cell has made a step
 
     def init(self, **given: Any) -> None:
@@ -69,6 +70,9 @@ class StandIn:
 
     def get(self, promise: Any) -> Any:
         actor, name, order = promise
+        if name == "is_here" and self.unplaced:
+            self.unplaced -= 1
+            raise ActorDied("No such file or directory: /home/me\nand more lines")
         if name == "poll" and self.deaths and self._has_stepped(actor):
             self.deaths -= 1
             self.kill(actor)
@@ -128,6 +132,15 @@ def test_a_cell_that_loses_every_worker_fails(ray: StandIn, behaviour: dict[int,
     ray.deaths = 100
     (job,) = make_jobs(1, steps=10_000)
     assert run([job]) == ["failed"] and job.error == "its Ray worker was lost, 4 times"
+
+
+def test_a_worker_that_cannot_start_is_tried_three_times(ray: StandIn, make_jobs: Maker) -> None:
+    ray.unplaced = 2
+    assert run(make_jobs(1), LAUNCH.model_copy(update={"jobs": 1})) == ["done"]
+    ray.unplaced = 3
+    said = r"^no worker can start on the Ray cluster: No such file or directory: /home/me; .* folders that all nodes share$"
+    with pytest.raises(UserError, match=said):
+        run(make_jobs(2), LAUNCH.model_copy(update={"jobs": 1}))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from normlab.errors import UserError
 from normlab.experiment import Experiment, grid, load_experiment
 from normlab.experiment.grid import Cell
 from normlab.experiment.schema import Search
-from normlab.experiment.trials import FILE, with_trials
+from normlab.experiment.trials import FILE, add_trials, with_trials
 from normlab.sweep import search as search_module
 from normlab.sweep.search import propose
 from normlab.sweep.stages import stages_of
@@ -137,6 +138,17 @@ def test_trials_of_rows_that_the_file_no_longer_has_are_left_alone(experiment: E
     assert len(grid.cells(changed)) == 2 * (3 + 3) + 2 * 3
 
 
+def test_two_searches_at_once_keep_what_both_tried(experiment: Experiment) -> None:
+    folder = Path("runs/searched")
+    pre, post = ((("placement", name),) for name in ("pre", "post"))
+    rows = [{pre: 2e-4, post: 3e-4}, {pre: 2e-4}, {post: 5e-4}]
+    with ThreadPoolExecutor() as threads:
+        for _ in threads.map(lambda proposed: add_trials(experiment, folder, proposed), rows):
+            pass
+    tried = [(trial["row"]["placement"], trial["value"]) for trial in json.loads((folder / FILE).read_text())]
+    assert sorted(tried) == [("post", 3e-4), ("post", 5e-4), ("pre", 2e-4)]
+
+
 def test_damaged_trials_are_no_trials(experiment: Experiment) -> None:
     folder = Path("runs/searched")
     folder.mkdir(parents=True)
@@ -159,6 +171,10 @@ def test_the_same_results_ask_for_the_same_value() -> None:
     [
         (("low: 1e-4", "low: 1"), "tune: low=1, high=0.01: low is less and more than 0"),
         (("trials: 6", "trials: 2"), "trials"),
+        (
+            ("low: 1e-4", "low: 0.00997"),
+            "between low=0.00997 and high=0.01 lie 4 values of three digits, fewer than trials=6",
+        ),
         (("optuna", "optun"), "optuna"),
         (("grid: {placement: [pre, post]}", "grid: {optim.lr: [1e-3]}"), "optim.lr is searched for: its values do not"),
     ],

@@ -129,6 +129,17 @@ def test_a_queue_that_does_not_answer_ends_nothing(
     assert run(make_jobs(1)) == ["done"]
 
 
+def test_what_may_be_queued_is_not_submitted_again_where_nobody_knows(
+    cluster: StandIn, make_jobs: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.stopped = True
+    run(make_jobs(2), wait=False)
+    monkeypatch.setattr(slurm_queue, "states", lambda: None)
+    with pytest.raises(UserError, match=r"squeue does not say whether task 1_0 .* is still queued: .*submitted\.jsonl"):
+        run(make_jobs(3))
+    assert len(cluster.submitted) == 1
+
+
 def test_ctrl_c_cancels_the_tasks_of_this_sweep(cluster: StandIn, make_jobs: Maker) -> None:
     cluster.stopped = True
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -198,14 +209,50 @@ def test_a_task_near_its_limit_saves_and_goes_on_later(
     assert read_summary(job.run_dir)["status"] == "done"
 
 
-def test_a_task_that_made_no_step_is_not_requeued(
-    cluster: StandIn, behaviour: dict[int, str], make_jobs: Maker, monkeypatch: pytest.MonkeyPatch
+def test_a_task_that_saved_no_step_is_not_requeued(
+    cluster: StandIn, behaviour: dict[int, str], make_jobs: Maker
 ) -> None:
+    pytest.importorskip("submitit")
+    behaviour[0] = "unsaved"
+    (job,) = make_jobs(1, steps=30)
+    cluster.configs[job.overrides] = job.config
+    assert interrupted_share(job) == [None], "whatever it logged"
+
+
+def test_a_step_that_was_logged_before_a_kill_and_saved_now_is_one(
+    cluster: StandIn, behaviour: dict[int, str], make_jobs: Maker
+) -> None:
+    pytest.importorskip("submitit")
     behaviour[0] = "slow"
     (job,) = make_jobs(1, steps=30)
     cluster.configs[job.overrides] = job.config
-    monkeypatch.setattr(slurm_task, "last_metrics", lambda run_dir: (0, None, None))
-    assert interrupted_share(job) == [None]
+    (job.run_dir / "checkpoints").mkdir(parents=True)
+    (job.run_dir / "checkpoints" / "step_0000001.json").write_text("{}")
+    (job.run_dir / "metrics.jsonl").write_text('{"step": 1}\n{"step": 25}\n')  # killed at 25
+    (said,) = interrupted_share(job)
+    assert said is not None
+
+
+def test_a_signal_before_the_cells_are_known_requeues_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("submitit")
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        assert Share([("seed=0",)], None).checkpoint() is None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert "not requeued; set a longer launch.minutes" in capsys.readouterr().out
+
+
+def test_cells_of_a_task_have_most_of_its_grace(
+    cluster: StandIn, make_jobs: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(
+        slurm_task, "Pool", lambda jobs, workers, view, grace: SimpleNamespace(run=lambda: given.append(grace))
+    )
+    Share([("seed=0",)], None)()
+    assert given == [0.8 * LaunchConfig().grace]
 
 
 def test_a_task_that_is_preempted_saves(cluster: StandIn, behaviour: dict[int, str], make_jobs: Maker) -> None:

@@ -78,6 +78,25 @@ def test_warming_up_leaves_no_trace_in_running_statistics():
     assert any(not torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_loss_that_is_not_finite_freezes_the_weights_whatever_its_gradient(world):
+    """But not those of one of several processes: only the gradient is the same for all."""
+    model, step = made()
+    step.parallel.world = world
+    whole = step._objective
+
+    def endless(tokens, targets):
+        minimised, measured = whole(tokens, targets)
+        return minimised, measured + float("inf")
+
+    step._objective = endless
+    before = [p.detach().clone() for p in model.parameters()]
+    scalars = step(TOKENS, 1e-2)
+    assert scalars[0].isinf() and scalars[1].isfinite()
+    frozen = [torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True)]
+    assert all(frozen) if world == 1 else not any(frozen)
+
+
 def test_unit_weights_stay_so():
     model, step = made("placement.weights=unit")
     step(TOKENS, 1e-2)

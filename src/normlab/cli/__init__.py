@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from normlab.errors import UserError, nearest
@@ -35,10 +36,12 @@ Runs are kept in runs/, reports in results/. A run that was cut goes on; one tha
 normlab COMMAND --help says more; normlab --version.
 """
 COMMANDS = ("train", "sweep", "status", "report", "compare", "dashboard", "placements", "norms", "prepare", "bench")
+_LISTING = ("status", "placements", "norms")  # commands that a closed pipe takes nothing from
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns 0 when all is well, 1 for failed cells, 2 for a mistake, 130 for Ctrl-C."""
+    """Run a command line; returns 0 when all is well, 1 for failed cells and for a bug, 2 for a mistake, 130 for
+    Ctrl-C, 141 for work that stopped because nobody reads what it prints."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
@@ -48,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain("interrupted", code=128 + getattr(stop, "signum", signal.SIGINT))
     except BrokenPipeError:  # `normlab placements | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 128 + signal.SIGPIPE if words and words[0] in COMMANDS and words[0] not in _LISTING else 0
+    except Exception:  # a bug: its traceback is for the report of it
+        return _print(traceback.format_exc(), code=1)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -69,8 +74,12 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _complain(message: str, code: int) -> int:
+    return _print("normlab: " + " ".join(message.split()) + "\n", code)
+
+
+def _print(text: str, code: int) -> int:
     from normlab.secrecy import redact
 
     with contextlib.suppress(OSError):  # a log on the disk that is full
-        print("normlab: " + redact(" ".join(message.split())), file=sys.stderr)
+        print(redact(text), file=sys.stderr, end="")
     return code

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from normlab.compare.quantities import first_quantities, matrix_axes, title
+from normlab.compare.quantities import first_quantities, title
 from normlab.compare.run import ANCHORS, ComparedRun
 from normlab.compare.thinning import CURVE_POINTS, moving_average, stride, thin, thin_rows
 from normlab.compare.treatments import Treatment, factor_text, factor_title
+from normlab.observe.pairs import matrix_axes
 
 Plain = dict[str, Any]
 _DRAWN_APART = ("loss", "grad_norm", "lr", "val_loss", "tokens", "clipped")  # have panels, or are no curve

@@ -5,8 +5,6 @@ Any quantity that a run wrote can be chosen; one without a name here goes by its
 
 from __future__ import annotations
 
-Axes = dict[str, tuple[str, int]]
-
 # The profiles that are drawn side by side before anything is chosen, as far as the runs have them.
 FIRST = ("grad_norm", "update_ratio", "ffn.rms_sum", "attn.max_logit", "attn.entropy", "stream.token_cosine")
 FIRST_MORE = ("ffn.rms_out", "attn.rms_sum", "attn.entropy_ratio", "update_angle")
@@ -43,17 +41,6 @@ TITLES = {
     "val_bpb": "Validation bits per byte",
     "clipped": "Clipped",
 }
-
-
-# What the rows and columns of a matrix are, and what the first of each is called.
-MATRIX_AXES: dict[str, Axes] = {
-    "angular_distance": {"rows": ("blocks before, l", 0), "columns": ("blocks between, n", 1)}
-}
-_ANY_MATRIX: Axes = {"rows": ("layer", 1), "columns": ("layer", 1)}
-
-
-def matrix_axes(quantity: str) -> Axes:
-    return MATRIX_AXES.get(quantity, _ANY_MATRIX)
 
 
 def title(quantity: str) -> str:

@@ -19,7 +19,7 @@ from normlab.errors import DiskError, UserError
 from normlab.files import unwritable
 
 EXIT_LOCKED = 75  # EX_TEMPFAIL of sysexits.h: what a process returns whose run is in somebody else's hands
-_PATIENCE = 1.0  # seconds: `lock_holder` holds a free lock for an instant, which must not look like a run
+_PATIENCE = 1.0  # seconds: `lock_holder` shares a free lock for an instant, which must not look like a run
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _UNKNOWN = "unknown"  # the holder, in the instant in which it has the lock and has not yet said who it is
 
@@ -40,7 +40,7 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         raise unwritable(run_dir, error) from None
     with file:
         deadline = time.monotonic() + _PATIENCE
-        while not _try_lock(file.fileno(), run_dir):
+        while not _try_lock(file.fileno(), fcntl.LOCK_EX, run_dir):
             if time.monotonic() > deadline:
                 raise RunLocked(f"{run_dir} is being trained by process {_said(run_dir)}; wait for it, or end it")
             time.sleep(0.05)
@@ -56,14 +56,15 @@ def lock_holder(run_dir: Path) -> str | None:
     """Who is training in ``run_dir``, as ``host:pid``, or None."""
     try:
         with (run_dir / ".lock").open("r+") as file:
-            return None if _try_lock(file.fileno(), run_dir) else _said(run_dir)
+            # Shared: of two who look at once, none is a run to the other.
+            return None if _try_lock(file.fileno(), fcntl.LOCK_SH, run_dir) else _said(run_dir)
     except OSError:  # no lock file: nobody ever trained here; not ours to write: nobody we could wait for
         return None
 
 
-def _try_lock(descriptor: int, run_dir: Path) -> bool:
+def _try_lock(descriptor: int, kind: int, run_dir: Path) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _HELD:
             return False

@@ -56,11 +56,14 @@ class Seen:
 def look_at(experiment: str, runs_dir: Path) -> Seen:
     """Read the runs below ``runs_dir/experiment``. Raises UserError where there are none.
 
-    Of each treatment one run is read in full: its seeds send the same names.
+    Of each treatment one run is read in full, one that is done where there is one: its seeds send the same names.
     """
     frame = load_runs(runs_dir / experiment)
     frame = frame.assign(group=[names.run_group(experiment, Path(folder).parent.name) for folder in frame["run_dir"]])
-    treatments = frame[frame["status"] != "corrupt"].drop_duplicates("group")
+    done_first = frame[frame["status"] != "corrupt"].sort_values(
+        "status", key=lambda status: status != "done", kind="stable"
+    )
+    treatments = done_first.drop_duplicates("group").sort_index()
     quantities: dict[str, Quantity] = defaultdict(Quantity)
     series: dict[str, None] = {}
     summary: set[str] = set()
@@ -81,7 +84,7 @@ def look_at(experiment: str, runs_dir: Path) -> Seen:
         series=list(series),
         summary=summary,
         quantities=dict(quantities),
-        spiked={key for key in ("loss", "grad_norm") if (_column(frame, f"spikes.{key}.events") > 0).any()},
+        spiked={key for key in ("loss", "grad_norm") if _has_spiked(frame, key)},
     )
 
 
@@ -107,8 +110,12 @@ def _numbers(value: Any) -> Iterator[float]:
         yield value
 
 
-def _column(frame: pd.DataFrame, name: str) -> pd.Series:
-    return frame[name] if name in frame else pd.Series(dtype=float)
+def _has_spiked(frame: pd.DataFrame, series: str) -> bool:
+    """Whether runs sent a marker: an event of a value that is not finite has none."""
+    events, nonfinite = (
+        frame.get(f"spikes.{series}.{name}", pd.Series(0, frame.index)) for name in ("events", "nonfinite")
+    )
+    return bool((events - nonfinite.fillna(0) > 0).any())
 
 
 def _colours(treatments: pd.DataFrame) -> dict[str, str]:

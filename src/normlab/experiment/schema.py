@@ -58,12 +58,21 @@ class Search(Strict):
     def _bounds(self) -> Search:
         if not self.low < self.high or (self.log and self.low <= 0):
             raise ValueError(f"tune: low={self.low:g}, high={self.high:g}: low is less" + " and more than 0" * self.log)
+        # The loop that looks for a value nobody has tried needs one.
+        values = len(set(self._spread(100 * self.trials)))
+        if values < self.trials:
+            raise ValueError(
+                f"tune: between low={self.low:g} and high={self.high:g} lie {values} values of three digits, fewer "
+                f"than trials={self.trials}; set the bounds further apart"
+            )
         return self
 
     @property
     def first(self) -> list[Value]:
         """The values that every row tries."""
-        count = max(2, self.trials // 2)
+        return list(self._spread(max(2, self.trials // 2)))
+
+    def _spread(self, count: int) -> list[float]:
         shares = [index / (count - 1) for index in range(count)]
         ratio = self.high / self.low if self.log else 1.0
         spread = [

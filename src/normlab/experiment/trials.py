@@ -5,6 +5,7 @@ Only values: their results are those of ordinary runs in ordinary folders.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ from typing import Any
 
 from normlab.config.overrides import quoted, tidy
 from normlab.experiment.schema import Experiment, Value
-from normlab.files import write_json
+from normlab.files import unwritable, write_json
 
 FILE = "trials.json"  # in the experiment's folder of runs
+_LOCK = ".trials.lock"  # beside it: two sweeps of the experiment may search at once
 Method = tuple[tuple[str, str], ...]  # a row's factors without the tuned one, as on the command line
 
 
@@ -52,8 +54,14 @@ def add_trials(experiment: Experiment, folder: Path, proposed: Mapping[Method, f
     """Write down what is to be tried next, before it runs. Raises UserError where that cannot be written."""
     rows = methods(experiment)
     new = [{"row": rows[method], "key": experiment.tune, "value": value} for method, value in proposed.items()]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / FILE, [*_read(folder), *new])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = _read(folder)
+            write_json(folder / FILE, [*known, *(trial for trial in new if trial not in known)])
+    except OSError as error:
+        raise unwritable(folder / _LOCK, error) from None
 
 
 def _read(folder: Path) -> Sequence[dict[str, Any]]:

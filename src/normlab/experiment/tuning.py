@@ -19,7 +19,7 @@ Results = Sequence[float | None]  # final metric of each ended run, smaller is b
 def best_value(results: Mapping[Value, Results]) -> Value | None:
     """The value with the smallest share of lost runs, then the smallest mean; None where no run has ended."""
     tried = {value: ended for value, ended in results.items() if ended}
-    return min(tried, key=lambda value: _score(tried[value]), default=None)
+    return min(tried, key=lambda value: score(tried[value]), default=None)
 
 
 def final_result(summary: Mapping[str, Any], metric: str) -> float | None:
@@ -28,6 +28,7 @@ def final_result(summary: Mapping[str, Any], metric: str) -> float | None:
     return None if lost else (summary.get("final") or {}).get(metric, summary.get(metric))
 
 
-def _score(ended: Results) -> tuple[float, float]:
+def score(ended: Results) -> tuple[float, float]:
+    """The share of lost runs, then the mean of the others: what is compared; smaller is better."""
     finished = [result for result in ended if result is not None]
     return 1 - len(finished) / len(ended), fmean(finished) if finished else 0.0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from normlab.gallery.markdown import prose, table
-from normlab.gallery.metrics_text import METRICS, PROBES_OF_STEPS, SIGNS, SUMMARY, UNITS
+from normlab.gallery.metrics_text import METRICS, OF_GRADIENTS, PROBES_OF_STEPS, SIGNS, SUMMARY, UNITS
 from normlab.observe.depth import dead_share, log_log_slope, summarize_depth
 from normlab.observe.gradients import initial_gradients
 from normlab.observe.layers import PROBES, probe_deep
@@ -46,7 +46,7 @@ _DEFINITION = re.compile(r"^( *)([a-z][\w.]*(?:, [a-z][\w.]*)*) {2,}(\S.*)$")
 
 def metrics_page() -> str:
     """docs/metrics.md."""
-    every_step = METRICS | {"grad_slope": _said(log_log_slope), "dead_gradients": _said(dead_share)}
+    every_step = METRICS | {"grad_slope": f"{_said(log_log_slope)} {OF_GRADIENTS}", "dead_gradients": _said(dead_share)}
     updates = definitions(StepProbe.read)
     first = {"init_grad_norm, init_grad_norm.KIND": _said(initial_gradients)}
     depth = {_each(name, "depth.{}"): text for name, text in definitions(summarize_depth).items()}
@@ -143,17 +143,23 @@ _INTRODUCTION = """\
 
 <!-- Made from the docstrings of what computes them; `make docs` makes it anew. -->
 
-Every number that a run leaves behind, under its name in the files of the run folder. The same names are in wandb, in
-`normlab compare` and, with `corpus.` for `data.`, in the frames of `normlab.load_runs`. A value that is not finite is
-`null`. Without a unit: a pure number, or in the units of the weights and activations. Layers count from 1 here, blocks
-in names of parameters from 0.
+Every number that a run leaves behind, under its name in the files of the run folder. The same names are in `normlab
+compare` and, with `corpus.` for `data.`, in the frames of `normlab.load_runs`. A value that is not finite is `null`.
+Without a unit: a pure number, or in the units of the weights and activations. Layers count from 1 here, blocks in names
+of parameters from 0.
+
+In wandb a dot becomes an underscore, and what a number is stands before it: `train/` and `val/` for metrics.jsonl
+(`val/loss`, `train/grad_norm`), `network/` for a number of a look, `groups/NAME/GROUP` for a mapping, and for a value
+per layer `layers/NAME/` with `first`, `middle`, `last`, `min` and `max`, and `heatmap/NAME` with all of them where none
+is negative; `events/loss_spike` and `events/grad_norm_spike` mark spikes. The numbers of summary.json are in the run's
+summary, as `final/val_loss` and `spikes/loss_events`.
 """
 _LOOKS = """\
-A row per look: before the first step, at `observe.probe_at`, every `observe.probe_every` steps and after the last. One
-frozen batch of validation text passes through the network eagerly, in float32 and in evaluation mode, apart from
-training: no number of the run depends on it. Lists have a value per layer; what ends in `_group` has one per kind of
-matrix. Of a run that diverged, the last rows are those of the steps before, with their gradients alone, and that of the
-step that broke.
+A row per look: before the first step, at `observe.probe_at` and `observe.deep_at`, every `observe.probe_every` steps
+and after the last; at `observe.deep_at` and after the last it is a deep look too. One frozen batch of validation text
+passes through the network eagerly, in float32 and in evaluation mode, apart from training: no number of the run depends
+on it. Lists have a value per layer; what ends in `_group` has one per kind of matrix. Of a run that diverged, the last
+rows are those of the steps before, with their gradients alone, and that of the step that broke.
 """
 _SIGNS = """\
 What the sentence in `diagnosis` looks for, and at which limit; the last two rows are for the reader. Levels of gradient

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 from numpy.typing import NDArray
 
+from normlab.observe.pairs import matrix_axes
 from normlab.style import RC
 
 _DPI = 120
@@ -49,17 +50,21 @@ def depth_picture(quantity: str, steps: Sequence[int], values: Values) -> NDArra
 
 def pairs_picture(quantity: str, looks: Sequence[tuple[int, Values]]) -> NDArray[np.uint8]:
     """Matrices over pairs of layers at a few steps, side by side on one colour scale, as an RGB image."""
+    named = matrix_axes(quantity)
     with matplotlib.rc_context(RC):
-        drawn = Figure(figsize=(2.9 * len(looks) + 0.8, 2.9), dpi=_DPI)
+        drawn = Figure(figsize=(2.9 * len(looks) + 0.8, 3.1), dpi=_DPI)
         axes = np.atleast_1d(drawn.subplots(1, len(looks)))
-        drawn.subplots_adjust(left=0.12 if len(looks) == 1 else 0.07, right=0.88, top=0.82, bottom=0.1, wspace=0.2)
+        drawn.subplots_adjust(left=0.16 if len(looks) == 1 else 0.09, right=0.88, top=0.82, bottom=0.15, wspace=0.2)
         known = np.concatenate([matrix[np.isfinite(matrix)] for _, matrix in looks])
         low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
         for axis, (step, matrix) in zip(axes, looks, strict=True):
             image = axis.imshow(matrix, cmap=_MAP, vmin=low, vmax=high, origin="lower", interpolation="nearest")
             axis.set_title(f"Step {step}", fontweight="normal")
-            for side, count in ((axis.yaxis, matrix.shape[0]), (axis.xaxis, matrix.shape[1])):
-                _name_ticks(side, range(count), [str(layer + 1) for layer in range(count)])
+            for side, of, count in zip((axis.yaxis, axis.xaxis), ("rows", "columns"), matrix.shape, strict=True):
+                title, first = named[of]
+                _name_ticks(side, range(count), [str(first + place) for place in range(count)])
+                side.set_label_text(title)
+            axis.label_outer()
             axis.grid(False)
         drawn.colorbar(image, ax=list(axes), fraction=0.04).outline.set_visible(False)
         drawn.text(0.03, 0.92, quantity, fontsize=RC["figure.titlesize"], fontweight="bold")

@@ -84,38 +84,64 @@ class SpikeEvent:
     recovery: int | None = None  # steps from start until the series stays low; None: it did not within 200
 
 
+class EventDetector:
+    """The events of a series, value by value. An event closes when the series has recovered, or after 200 steps, when
+    the new level becomes the baseline: the detector starts afresh, blind for 64 steps."""
+
+    def __init__(self, log: bool = False) -> None:
+        self.events: list[SpikeEvent] = []  # in order; the last may be open
+        self.open: SpikeEvent | None = None
+        self._log = log
+        self._detector = LocalMedianDetector(log)
+        self._baseline = self._sigma = 0.0  # of the open event, as they were at its start
+        self._last_flag = self._quiet = 0  # step of the latest flag; consecutive steps within the recovery band
+
+    def update(self, step: int, value: float) -> bool:
+        """Take in the finite value of a step. Returns whether it is flagged; ``open.start`` says whether it begins an
+        event."""
+        reading = self._detector.update(value)
+        if self.open is None:
+            if not reading.flagged:
+                return False
+            self._begin(step)
+            self._baseline, self._sigma, self._quiet = reading.baseline, reading.sigma, 0
+        self._go_on(step, reading)
+        return reading.flagged
+
+    def end(self, step: int) -> None:
+        """The value of this step is not finite: its event, open or new, has no end and no height."""
+        (self.open or self._begin(step)).amplitude = math.inf
+
+    def _begin(self, step: int) -> SpikeEvent:
+        self.open = SpikeEvent(step)
+        self.events.append(self.open)
+        return self.open
+
+    def _go_on(self, step: int, reading: Reading) -> None:
+        assert self.open is not None
+        excess = reading.value - self._baseline
+        self.open.amplitude = max(self.open.amplitude, excess)
+        self.open.area += max(excess, 0.0)
+        self._last_flag = step if reading.flagged else self._last_flag
+        self._quiet = self._quiet + 1 if excess <= RECOVERY_SIGMA * self._sigma else 0
+        if self._quiet >= STAY:
+            if step + 1 - self._last_flag >= MERGE_GAP:  # a flag at the next step is a new event
+                self.open.recovery = step - self._quiet + 1 - self.open.start
+                self.open = None
+        elif step - self.open.start >= MAX_RECOVERY:
+            self.open = None
+            self._detector = LocalMedianDetector(self._log)
+
+
 def spike_events(series: Series, log: bool = False) -> list[SpikeEvent]:
     """All events of a series in order. A non-finite value ends the scan with an event of amplitude inf."""
-    events: list[SpikeEvent] = []
-    detector = LocalMedianDetector(log)
-    event: SpikeEvent | None = None
-    baseline = sigma = 0.0  # of the open event, as they were at its start
-    last_flag = quiet = 0  # step of the latest flag; consecutive steps within the recovery band
+    detector = EventDetector(log)
     for step, value in enumerate(series, start=1):
         if value is None or not math.isfinite(value):
-            event = event or SpikeEvent(step)
-            event.amplitude = math.inf
+            detector.end(step)
             break
-        reading = detector.update(value)
-        if event is None:
-            if not reading.flagged:
-                continue
-            event, baseline, sigma, quiet = SpikeEvent(step), reading.baseline, reading.sigma, 0
-        excess = reading.value - baseline
-        event.amplitude = max(event.amplitude, excess)
-        event.area += max(excess, 0.0)
-        last_flag = step if reading.flagged else last_flag
-        quiet = quiet + 1 if excess <= RECOVERY_SIGMA * sigma else 0
-        if quiet >= STAY:
-            if step + 1 - last_flag >= MERGE_GAP:  # a flag at the next step is a new event
-                event.recovery = step - quiet + 1 - event.start
-                events.append(event)
-                event = None
-        elif step - event.start >= MAX_RECOVERY:
-            events.append(event)
-            event = None
-            detector = LocalMedianDetector(log)  # the new level is the baseline from here on
-    return [*events, event] if event else events
+        detector.update(step, value)
+    return detector.events
 
 
 def co_spikes(loss: Sequence[SpikeEvent], grad_norm: Sequence[SpikeEvent]) -> list[int]:

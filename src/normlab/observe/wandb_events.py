@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from normlab.observe.sinks import Row
-from normlab.observe.spikes import MERGE_GAP, LocalMedianDetector
+from normlab.observe.spikes import EventDetector
 from normlab.observe.wandb_names import marker
 from normlab.results import LOST
 
@@ -22,8 +22,7 @@ class SpikeWatch:
 
     def __init__(self, earlier: Iterable[Row] = ()) -> None:
         """``earlier``: the rows before a continuation, without which the detector would be blind for 64 steps."""
-        self._detectors = {"loss": LocalMedianDetector(), "grad_norm": LocalMedianDetector(log=True)}
-        self._last: dict[str, int] = {}  # step of the latest flag
+        self._detectors = {"loss": EventDetector(), "grad_norm": EventDetector(log=True)}
         for row in earlier:
             self.see(row)
 
@@ -32,14 +31,12 @@ class SpikeWatch:
         marked: Row = {}
         alerts: list[Alert] = []
         for key, detector in self._detectors.items():
-            value = row.get(key)
-            if value is None or not math.isfinite(value) or not detector.update(value).flagged:
+            value, step = row.get(key), row["step"]
+            if value is None or not math.isfinite(value) or not detector.update(step, value):
                 continue
-            step = row["step"]
             marked[marker(key)] = value
-            if step - self._last.get(key, -MERGE_GAP) >= MERGE_GAP:
+            if detector.open and detector.open.start == step:
                 alerts.append((f"{key} spike", f"{key} {value:.4g} at step {step}"))
-            self._last[key] = step
         return marked, alerts
 
 

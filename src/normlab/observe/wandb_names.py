@@ -32,7 +32,7 @@ LAYER_STATISTICS: dict[str, Callable[[Profile], float | None]] = {
 # Where a quantity belongs, by a word of its name; the first that fits. What fits none is an activation.
 THEMES = {
     "experts": {"load", "experts", "balance", "router"},
-    "gradients": {"grad", "gradients", "update", "adam", "moments", "weight"},
+    "gradients": {"grad", "gradient", "gradients", "update", "adam", "moments", "weight"},
     "attention": {"logit", "entropy", "attention"},
     "output": {"logits"},
     "usefulness": {"removal", "angular"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 from collections.abc import Callable
@@ -52,6 +53,11 @@ def open_wandb(config: Config, folder: Path, *, resumed: bool) -> WandbSink | No
         return WandbSink(config, folder, "offline", resumed)
     except Exception as error:  # a project or a tag that wandb does not take, a folder that is read-only
         raise UserError(f"wandb=offline: {first_line(error)}; mend it, or use wandb=disabled") from error
+
+
+def _is_missing(value: Any) -> bool:
+    """Null on disk, or null as soon as it is there."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 class WandbSink:
@@ -113,7 +119,8 @@ class WandbSink:
             say(f"{first_line(error)}; the run goes on without wandb, afterwards try: {self.sync_hint()}")
 
     def log(self, rows: list[Row]) -> None:
-        """Rows of metrics.jsonl; null values are left out. Spikes are marked, and online a person hears of them."""
+        """Rows of metrics.jsonl; what is null or not finite is left out. Spikes are marked; online a person hears of
+        them."""
 
         def send() -> None:
             for row in rows:
@@ -151,7 +158,8 @@ class WandbSink:
 
     def _send(self, step: int, values: Row) -> None:
         if step > self._known_step:
-            self._run.log({names.STEP: step, **{name: v for name, v in values.items() if v is not None}})
+            known = {name: value for name, value in values.items() if not _is_missing(value)}
+            self._run.log({names.STEP: step, **known})
 
     def _alert(self, alerts: list[Alert]) -> None:
         """Online only: an offline run would send its alerts when it is uploaded, days later."""

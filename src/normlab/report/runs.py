@@ -19,7 +19,7 @@ from normlab.config.identity import treatment_hash
 from normlab.config.schema import Config
 from normlab.errors import UserError, nearest
 from normlab.placement.schema import InitSpec
-from normlab.results import read_config
+from normlab.results import read_config, read_summary
 from normlab.seal import broken_seal
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ _ALWAYS = (
     *("seed", *NAMED_GROUPS, "init", "init_asked", "treatment", "outcome", "diverged_step", "init_loss"),
     *("val_loss", "val_bpb", "train_loss", "best_val_loss", "tokens_per_s"),
 )
+_UNFINISHED = ("running", "interrupted", "failed")  # a run on its way again may change what was sealed
 Damage = (
     OSError,
     UnicodeDecodeError,
@@ -117,7 +118,7 @@ def _row(folder: Path) -> dict[str, Any]:
         config = Config.model_validate(read_config(folder))
     except (*Damage, UserError) as error:
         return row | {"status": "corrupt", "error": _warn(folder / "config.yaml", error)}
-    if damaged := broken_seal(folder):
+    if read_summary(folder).get("status") not in _UNFINISHED and (damaged := broken_seal(folder)):
         changed = ValueError("not as the run left it; delete that run's folder and start its sweep again")
         return row | {"status": "corrupt", "error": _warn(folder / damaged, changed)}
     row |= _config_columns(config)

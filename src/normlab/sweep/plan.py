@@ -19,7 +19,7 @@ from normlab.experiment.trials import with_trials
 from normlab.results import FINISHED
 from normlab.sweep.cost import Cost, Pace, cost_of, knows_vocabulary
 from normlab.sweep.slots import slots
-from normlab.sweep.state import RunState, read_state
+from normlab.sweep.state import RunState, checkpoint_step, read_state
 from normlab.sweep.tuning import asked_cells, choose, method_of, tuning_cells
 from normlab.sweep.view import duration
 
@@ -33,6 +33,7 @@ class _Row:
     settings: tuple[str, ...]
     config: Config
     state: RunState | None = None
+    step: int = 0  # from which it goes on
     runs: int = 1
 
     @property
@@ -43,8 +44,7 @@ class _Row:
     def cost(self) -> Cost:
         """Of what is left to do."""
         steps = self.config.train.steps
-        done = steps if self.is_done else self.state.step if self.state else 0
-        return cost_of(self.config).part(done, steps).times(self.runs)
+        return cost_of(self.config).part(steps if self.is_done else self.step, steps).times(self.runs)
 
 
 def print_plan(name: str | None, overrides: Sequence[str], tflops: float | None) -> None:
@@ -74,7 +74,10 @@ def _factors(found: Sequence[Cell]) -> list[str]:
 
 def _row(cell: Cell, keys: Sequence[str]) -> _Row:
     settings = (*(cell.factors.get(key, "") for key in keys), str(cell.seed))
-    return _Row(settings, cell.config, read_state(run_dir(cell.config), treatment_hash(cell.config)))
+    folder = run_dir(cell.config)
+    state = read_state(folder, treatment_hash(cell.config))
+    step = state.step if state.status == "running" else min(state.step, checkpoint_step(folder))
+    return _Row(settings, cell.config, state, step)
 
 
 def _not_known_yet(experiment: Experiment, found: Sequence[Cell], keys: Sequence[str]) -> list[_Row]:
@@ -120,14 +123,14 @@ def _state(row: _Row) -> str:
         return "later"
     if row.state.status in (*FINISHED, "running", "damaged"):
         return row.state.status
-    done = f"to do from step {row.state.step}/{row.config.train.steps}" if row.state.step else "to do"
+    done = f"to do from step {row.step}/{row.config.train.steps}" if row.step else "to do"
     return f"{done} (failed before)" if row.state.status == "failed" else done
 
 
 def _totals(rows: Sequence[_Row], pace: Pace, tflops: float | None) -> list[str]:
     to_do = [row for row in rows if not row.is_done]
     counts = Counter({"done": sum(row.is_done for row in rows), "to do": sum(row.runs for row in to_do)})
-    counts["begun"] = sum(bool(row.state and row.state.step) for row in to_do)
+    counts["begun"] = sum(bool(row.step) for row in to_do)
     words = [f"{counts['done']} done", f"{counts['to do']} to do"]
     words += [f"{counts['begun']} of them begun"] if counts["begun"] else []
     lines = [f"{counts['done'] + counts['to do']} runs: {', '.join(words)}. Nothing was started."]
@@ -140,8 +143,7 @@ def _totals(rows: Sequence[_Row], pace: Pace, tflops: float | None) -> list[str]
     if known:
         source = f"at {tflops:g} TFLOP/s" if tflops else "at the pace of runs of the same shape that are done"
         line += f", {duration(sum(known))} {source}, one after the other"
-        launch = rows[0].config.launch
-        at_once = launch.jobs or (len(slots(launch, rows[0].config.train.device)) if launch.engine == "local" else 0)
+        at_once = _at_once(rows[0].config)
         if at_once > 1:
             longest = max(value / row.runs for value, row in zip(seconds, to_do, strict=True) if value is not None)
             line += f"; about {duration(max(longest, sum(known) / at_once))} with {at_once} at once"
@@ -155,6 +157,15 @@ def _totals(rows: Sequence[_Row], pace: Pace, tflops: float | None) -> list[str]
     if not all(knows_vocabulary(row.config) for row in to_do):
         lines.append("The output head is not counted where the tokenizer is read with the data.")
     return lines
+
+
+def _at_once(config: Config) -> int:
+    """How many runs at once; 0 where only the cluster knows."""
+    launch = config.launch
+    if launch.engine == "local":
+        return len(slots(launch, config.train.device))
+    cells = min(launch.cells_at_once, launch.cells_per_task) if launch.engine == "slurm" else 1
+    return (launch.jobs or 0) * cells
 
 
 def _hours(seconds: float | None) -> str:

@@ -19,7 +19,7 @@ from normlab.sweep.job import Job
 from normlab.sweep.state import last_line, last_metrics, read_state
 from normlab.sweep.worker import Worker, WorkerLost
 
-GRACE = 30.0  # seconds from SIGTERM to SIGKILL: a run writes its checkpoint in between
+GRACE = 30.0  # seconds from SIGTERM to SIGKILL on this machine: a run writes its checkpoint in between
 _TICK = 0.1  # seconds between looks at the processes
 _LOOK = 1.0  # seconds between looks at the files of a run
 _LOSSES = 3  # of a worker, after which its cell is taken to be the reason
@@ -53,9 +53,10 @@ def train_command(job: Job) -> list[str]:
 class Pool:
     """Gives ``jobs`` to ``workers`` until all have ended; one that fails does not stop the others."""
 
-    def __init__(self, jobs: Sequence[Job], workers: Sequence[Worker], view: View) -> None:
+    def __init__(self, jobs: Sequence[Job], workers: Sequence[Worker], view: View, grace: float = GRACE) -> None:
         self.jobs = list(jobs)
         self.view = view
+        self._grace = grace
         self._workers = list(workers)
         self._free = list(self._workers)
         self._looked = 0.0
@@ -81,7 +82,8 @@ class Pool:
         """Finished runs are skipped, a run that another process trains is waited for, others are to do."""
         state = read_state(job.run_dir, job.treatment_hash)
         job.take(state)
-        if state.holder is not None:
+        # That of a worker that was lost writes no more, however short ago it wrote.
+        if state.status == "running" and (state.holder or not job.losses):
             job.status = "elsewhere"
         elif state.status in FINISHED:
             job.status, job.was_finished = state.status, job.status != "elsewhere"
@@ -143,12 +145,13 @@ class Pool:
             return
         state = read_state(job.run_dir, job.treatment_hash)
         job.take(state)
-        said = last_line(job.log, job.log_start).removeprefix("normlab: ")
+        line = last_line(job.log, job.log_start)
+        said = line.removeprefix("normlab: ")
         if code == 0 and state.status in FINISHED:
             job.status = state.status
         elif code in [sign for number in _STOPPED for sign in (128 + number, -number)]:
             job.status, job.error = "interrupted", "interrupted; the same command resumes it"
-        elif code == EXIT_DISK and "disk" not in said:  # on which the log is, too
+        elif code == EXIT_DISK and said == line:  # it did not get so far as to say why: the log is on that disk, too
             job.status, job.error = "failed", str(unwritable(job.run_dir, OSError(errno.ENOSPC, "")))
         elif code < 0:
             name = signal.Signals(-code).name
@@ -177,27 +180,31 @@ class Pool:
     def stop(self) -> None:
         """SIGTERM, time to save, SIGKILL for whatever is left. A second Ctrl-C ends the waiting."""
         running = [job for job in self.jobs if job.worker is not None]
-        for job in running:
-            if job.worker is not None:
-                job.worker.interrupt()
-        for worker in self._free:
-            worker.dismiss()
-        deadline = time.monotonic() + GRACE
+        for worker in self._workers:
+            if worker not in self._free:  # which also holds for one whose job does not know of it yet
+                worker.interrupt()
+            worker.dismiss()  # one whose cell was at its end has not died of that, and waits for the next
+        deadline = time.monotonic() + self._grace
         with contextlib.suppress(KeyboardInterrupt):
             while not all(worker.is_gone for worker in self._workers) and time.monotonic() < deadline:
                 time.sleep(_TICK)
         for worker in self._workers:
             worker.end(patience=0)
         for job in running:
-            job.worker, job.status = None, "interrupted"
-            job.error = "interrupted; the same command resumes it"
+            job.take(state := read_state(job.run_dir, job.treatment_hash))
+            job.worker, job.ended = None, time.monotonic()
+            if state.status in FINISHED:
+                job.status = state.status
+            else:
+                job.status, job.error = "interrupted", "interrupted; the same command resumes it"
 
 
 @contextlib.contextmanager
 def signals_as_exceptions() -> Iterator[None]:
-    """Within it, SIGINT, SIGTERM and SIGUSR1 raise Stopped."""
+    """Within it, SIGINT, SIGTERM and SIGUSR1 raise Stopped; the last two once."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
+        ignore_repeats()
         raise Stopped(signum)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
@@ -206,3 +213,9 @@ def signals_as_exceptions() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ignore_repeats() -> None:
+    """From now on only a person's second Ctrl-C is heard: a batch system may say the same twice in milliseconds."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

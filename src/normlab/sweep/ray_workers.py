@@ -19,6 +19,7 @@ from normlab.sweep.slots import Slot
 from normlab.sweep.worker import Worker, WorkerLost
 
 # What a cell reads from its environment and a node may not have; no keys or tokens, which a cluster keeps and shows.
+_PLACEMENTS = 3  # that fail in a row, after which the cluster is taken to be the reason
 _PASSED_ON = ("NORMLAB_CACHE", "WANDB_MODE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
@@ -88,6 +89,7 @@ class RayWorker(Worker):
         self._actor: Any = None  # on a node, or on its way
         self._placed: Any = None  # what says that it is there
         self._answer: Any = None  # what the running cell will say next
+        self._failures = 0  # of placements, in a row
 
     @property
     def is_ready(self) -> bool:
@@ -95,10 +97,18 @@ class RayWorker(Worker):
             self._actor = self._class.remote(os.getcwd(), self.slot, self._settings)
             self._placed = self._actor.is_here.remote()
         try:
-            return bool(self._seen(self._placed) and self._ray.get(self._placed))
-        except self._ray.exceptions.RayActorError:
-            self._actor = None
-            return False
+            if not self._seen(self._placed):
+                return False
+            self._ray.get(self._placed)
+        except self._ray.exceptions.RayActorError as error:
+            self._actor, self._failures = None, self._failures + 1
+            if self._failures < _PLACEMENTS:
+                return False
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            where = "normlab, runs and prepared data have to lie in folders that all nodes share"
+            raise UserError(f"no worker can start on the Ray cluster: {reason}; {where}") from None
+        self._failures = 0
+        return True
 
     def run(self, words: Sequence[str], log: Path, needs: str, shapes: str, placement: str) -> None:
         log.touch()

@@ -10,14 +10,13 @@ import importlib.util
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 
 from normlab.config.identity import run_dir
 from normlab.errors import UserError
 from normlab.experiment.grid import Cell
 from normlab.experiment.schema import Experiment, Search, rounded
 from normlab.experiment.trials import Method, methods
-from normlab.experiment.tuning import final_result
+from normlab.experiment.tuning import final_result, score
 from normlab.sweep.state import result_of
 from normlab.sweep.tuning import method_of, tuning_cells
 
@@ -58,19 +57,19 @@ def propose(search: Search, results: Results) -> float:
     for value, ended in sorted(results.items()):
         inside = min(max(value, search.low), search.high)  # a bound may have been rounded beyond itself
         params, distributions = {search.key: inside}, {search.key: bounds}
-        study.add_trial(create_trial(params=params, distributions=distributions, value=_score(ended)))
+        study.add_trial(create_trial(params=params, distributions=distributions, value=_objective(ended)))
     while True:
         asked = study.ask({search.key: bounds})
         value = rounded(asked.params[search.key])
         if value not in results:
             return value
-        study.tell(asked, _score(results[value]))
+        study.tell(asked, _objective(results[value]))
 
 
-def _score(ended: Sequence[float | None]) -> float:
-    """A value that loses a run is worse than any that does not; see ``experiment.tuning.best_value``."""
-    finished = [result for result in ended if result is not None]
-    return fmean(finished) if len(finished) == len(ended) else math.inf
+def _objective(ended: Sequence[float | None]) -> float:
+    """A value that loses a run is worse than any that does not; see ``experiment.tuning.score``."""
+    lost, mean = score(ended)
+    return math.inf if lost else mean
 
 
 def _tried(experiment: Experiment, cells: Sequence[Cell]) -> dict[Method, Results | None]:

@@ -23,10 +23,10 @@ _TIMEOUTS = 100_000  # submitit gives up after so many; ours end when a piece ma
 def run(jobs: Sequence[Job], launch: LaunchConfig, view: View) -> None:
     """Submit what is to do and not in the queue, and follow it to its end; with ``launch.wait=false`` only submit.
 
-    Raises UserError where Slurm is not here or does not take the job, Stopped after Ctrl-C: the tasks are cancelled
-    then, and their cells have saved.
+    Raises UserError where Slurm is not here, does not say what is queued or does not take the job, Stopped after
+    Ctrl-C: the tasks are cancelled then, and their cells have saved.
     """
-    queue = slurm_queue.states() or {}
+    queue = slurm_queue.states()
     to_submit = [job for job in jobs if not _is_settled(job, queue)]
     if to_submit:
         _submit(to_submit, launch)
@@ -34,7 +34,7 @@ def run(jobs: Sequence[Job], launch: LaunchConfig, view: View) -> None:
         Follower(jobs, view).run()
 
 
-def _is_settled(job: Job, queue: Mapping[str, str]) -> bool:
+def _is_settled(job: Job, queue: Mapping[str, str] | None) -> bool:
     """Whether the job is done, or in the queue since an earlier sweep."""
     state = read_state(job.run_dir, job.treatment_hash)
     job.take(state)
@@ -42,7 +42,13 @@ def _is_settled(job: Job, queue: Mapping[str, str]) -> bool:
         job.status, job.was_finished = state.status, True
         return True
     task = slurm_queue.tasks_of(job.run_dir.parents[1]).get(job.run_dir)
-    if task is None or task not in queue:
+    if task is None:
+        return False
+    if queue is None:
+        record = job.run_dir.parents[1] / slurm_queue.FOLDER / slurm_queue.RECORD
+        remedy = f"start the same command again when it does, or delete {record} if nothing is queued"
+        raise UserError(f"squeue does not say whether task {task} of an earlier sweep is still queued: {remedy}")
+    if task not in queue:
         return False
     job.task, job.status = task, "queued"
     return True

@@ -15,13 +15,13 @@ from normlab.errors import UserError
 from normlab.files import unwritable
 
 FOLDER = "slurm"  # in an experiment's folder: what was submitted, and the logs of the tasks
-_RECORD = "submitted.jsonl"
+RECORD = "submitted.jsonl"
 _PATIENCE = 60.0  # seconds for an answer of Slurm's
 
 
 def note(run_dir: Path, task: str) -> None:
     """Write down which task a run was given to, so that another sweep does not submit it again."""
-    path = run_dir.parents[1] / FOLDER / _RECORD
+    path = run_dir.parents[1] / FOLDER / RECORD
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
@@ -33,7 +33,7 @@ def note(run_dir: Path, task: str) -> None:
 def tasks_of(experiment: Path) -> dict[Path, str]:
     """The task to which each run of the experiment's folder was given last; it may be long gone."""
     try:
-        lines = (experiment / FOLDER / _RECORD).read_text().splitlines()
+        lines = (experiment / FOLDER / RECORD).read_text().splitlines()
     except OSError:
         return {}
     found: dict[Path, str] = {}

@@ -94,6 +94,12 @@ def last_metrics(run_dir: Path) -> tuple[int, float | None, float | None]:
     return step, loss, val_loss
 
 
+def checkpoint_step(run_dir: Path) -> int:
+    """The step of the newest checkpoint, from which the run would go on; 0 where there is none."""
+    receipts = [path.stem.removeprefix("step_") for path in (run_dir / "checkpoints").glob("step_*.json")]
+    return max((int(step) for step in receipts if step.isdigit()), default=0)
+
+
 def last_line(path: Path, start: int = 0) -> str:
     """The last line of a log that holds a word, from byte ``start`` on."""
     lines = [line.strip() for line in _tail(path, start).splitlines() if line.strip()]

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from normlab.config.identity import run_dir
 from normlab.experiment.grid import Cell
 from normlab.experiment.schema import Experiment
+from normlab.experiment.trials import Method
 from normlab.experiment.tuning import best_value, final_result
 from normlab.sweep.state import result_of
-
-Method = tuple[tuple[str, str], ...]  # a cell's factors without the tuned one
 
 
 @dataclass(frozen=True)

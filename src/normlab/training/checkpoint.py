@@ -15,7 +15,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,13 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what rea
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint says besides its tensors: the step, the seconds trained, and how far the logs went."""
+    """What a checkpoint says besides its tensors: the step, the seconds trained and at what rate, how far the logs
+    went."""
 
     step: int
     seconds: float
     marks: Marks
+    tokens_per_s: float | None = None
 
 
 def save_checkpoint(
@@ -72,7 +74,8 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, parall
 def _make_room(folder: Path, torn: Path, name: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*"):  # what a process that was killed while writing left behind
+        uncounted = (path for path in folder.glob("step_*") if path.is_dir() and not path.with_suffix(".json").exists())
+        for left in [*folder.glob(".*"), *uncounted]:  # what a process that was killed while writing left behind
             _remove(left)
         torn.mkdir()
         _remove(folder / f"{name}.json")  # of a checkpoint that was found damaged
@@ -90,14 +93,17 @@ def _publish(folder: Path, torn: Path, name: str, saved: Saved, parts: dict[str,
     try:
         # A file system may be late in showing every process what the others wrote.
         parts |= {part.name: _digest(part) for part in torn.iterdir() if part.name not in parts}
+        sync_folder(torn)
         torn.rename(folder / name)
         sync_folder(folder)
     except OSError as error:
         raise unwritable(torn, error) from None
-    content = {"step": saved.step, "seconds": saved.seconds, "marks": saved.marks, "parts": parts}
+    content = {**asdict(saved), "parts": parts}
     receipt = {"content": content, "sha256": _digest_of(content)}
     write_atomic(folder / f"{name}.json", json.dumps(receipt))
-    for old in sorted(folder.glob("step_*.json"))[:-keep]:
+    receipts = sorted(folder.glob("step_*.json"))
+    later = [receipt for receipt in receipts if receipt.stem > name]  # the run had to go back to before them
+    for old in (*later, *receipts[: len(receipts) - len(later)][:-keep]):
         _remove(old)
         _remove(old.with_suffix(""))
 
@@ -124,7 +130,8 @@ def _receipt(path: Path) -> tuple[Saved, dict[str, str]]:
     content = receipt["content"]
     if receipt["sha256"] != _digest_of(content):
         raise ValueError("the checksum differs")
-    return Saved(content["step"], content["seconds"], content["marks"]), content["parts"]
+    parts = content.pop("parts")
+    return Saved(**content), parts
 
 
 def _tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

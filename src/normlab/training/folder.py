@@ -58,9 +58,12 @@ class RunFolder:
 
     def mark_failed(self, error: str) -> None:
         """Keep what the summary holds, above all which data the run began on. A disk that takes no more is no second
-        error."""
+        error, and what goes wrong behind the end of a run takes nothing from its result."""
+        summary = self.summary()
+        if summary.get("status") in FINISHED and broken_seal(self.path) is None:
+            return
         with contextlib.suppress(DiskError):
-            self.write_summary({**self.summary(), **self.base_summary(), "status": "failed", "error": redact(error)})
+            self.write_summary({**summary, **self.base_summary(), "status": "failed", "error": redact(error)})
 
     def begin(self, hardware: Hardware, parallel: Parallel, data_fingerprint: str) -> None:
         """Write the configuration and where it runs.

@@ -82,8 +82,9 @@ class TrainingLoop:
         frozen = torch.from_numpy(fixed_windows(data.val, train.seq_len, config.observe.probe_sequences))
         self.probe_tokens, self.probe_targets = (part.to(hardware.device) for part in (frozen[:, :-1], frozen[:, 1:]))
         self.bytes_per_token = data.bytes_per_token
-        saved = load_checkpoint(folder.checkpoints, self.network, self.optimizer, self.parallel)
-        self.start, self.seconds, self.marks = (saved.step, saved.seconds, saved.marks) if saved else (0, 0.0, {})
+        saved = load_checkpoint(folder.checkpoints, self.network, self.optimizer, self.parallel) or Saved(0, 0.0, {})
+        self.start, self.seconds, self.marks = saved.step, saved.seconds, saved.marks
+        self._rate_before = saved.tokens_per_s  # of a run that is mended at its end no step is left to be timed
         self.meter = ThroughputMeter(train.batch_size * train.seq_len)
         self._pending: list[_Pending] = []
 
@@ -158,12 +159,11 @@ class TrainingLoop:
         self._clock = time.perf_counter()
         rows: list[Row] = []
         broken = False
-        tokens_per_step = self.config.train.batch_size * self.config.train.seq_len
-        clip = self.config.optim.grad_clip
+        train, clip = self.config.train, self.config.optim.grad_clip
         for (step, lr, _), scalars in zip(pending, read, strict=True):
             loss, norm = scalars.measured["loss"], scalars.measured["grad_norm"]
             clipped = int(clip is not None and norm > clip)
-            counted = {"clipped": clipped, "lr": lr, "tokens": step * tokens_per_step}
+            counted = {"clipped": clipped, "lr": lr, "tokens": step * train.batch_size * train.seq_len}
             rows.append({"step": step, **scalars.measured, **step_scalars(scalars.grad_norm), **counted})
             broken = not (math.isfinite(loss) and math.isfinite(norm))
             if broken:
@@ -185,7 +185,7 @@ class TrainingLoop:
         """Write a row of what is seen inside the layers, of the step that was just made where ``probe`` watched it."""
         row: Row = {"step": step}
         if scalars is not None and probe is not None:
-            row |= {**_gradients(scalars), **probe.read()}
+            row |= {**scalars.gradients(), **probe.read()}
         if step == 0 and (n := self.config.observe.init_batches):
             batches = (self.batch(number) for number in range(1, n + 1))
             row |= initial_gradients(self.step.backward, self.network, self.step.map, batches)
@@ -210,22 +210,25 @@ class TrainingLoop:
             return {}
 
     def _diverged(self, flushed: Flushed) -> Result:
-        """Keep the gradients by depth of the last steps, and say where in the network the first bad number is."""
+        """Keep the gradients by depth of the last steps, and say where in the network the first bad number is.
+
+        That is looked for in another pass, in evaluation mode and on the cross-entropy alone.
+        """
         *before, (broken, last) = flushed.steps
         for step, scalars in before:
-            self._write({"step": step, **_gradients(scalars)})
-        # The weights are still those of that step: see TrainingStep.
+            self._write({"step": step, **scalars.gradients()})
+        # The weights are still those of that step, see TrainingStep; schedules have moved on.
+        self.network.set_step(broken - 1)
         batch = self.batch(broken)
         with self.parallel.looking():
             seen = probe_activations(self.network, batch[: self.config.observe.probe_sequences, :-1])
-        self._write({"step": broken, **_gradients(last), **seen})
+        self._write({"step": broken, **last.gradients(), **seen})
         with self.parallel.looking(), self.hardware.autocast():
             found = (
                 first_nonfinite(self.network, micro[:, :-1], micro[:, 1:])
                 for micro in batch.split(self.micro_batch_size)
             )
-            nonfinite = next(filter(None, found), None)
-        return self._result("diverged", broken, nonfinite=nonfinite)
+            return self._result("diverged", broken, nonfinite=next(filter(None, found), None))
 
     def _write(self, row: Row) -> None:
         for sink in self.sinks:
@@ -237,14 +240,11 @@ class TrainingLoop:
 
     def _save(self, step: int) -> None:
         marks = self.disk.sync() if self.disk else {}  # the checkpoint counts on the rows up to its step
-        saved, keep = Saved(step, self.seconds, marks), self.config.checkpoint.keep
+        saved, keep = Saved(step, self.seconds, marks, self._rate()), self.config.checkpoint.keep
         save_checkpoint(self.folder.checkpoints, saved, self.network, self.optimizer, keep, self.parallel)
 
-    def _result(
-        self, status: str, step: int, nonfinite: dict[str, Any] | None = None, signal: int | None = None
-    ) -> Result:
-        return Result(status, step, nonfinite, signal, self.seconds, self.meter.tokens_per_second)
+    def _rate(self) -> float | None:
+        return self.meter.tokens_per_second or self._rate_before
 
-
-def _gradients(scalars: StepRow) -> Row:
-    return {"grad_norm": scalars.grad_norm, "grad_norm_group": scalars.grad_norm_group}
+    def _result(self, status: str, step: int, nonfinite: Row | None = None, signal: int | None = None) -> Result:
+        return Result(status, step, nonfinite, signal, self.seconds, self._rate())

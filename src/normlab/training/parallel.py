@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +27,7 @@ from normlab.errors import UserError
 from normlab.training.processes import Processes
 
 Network = TypeVar("Network", bound=nn.Module)
+_PATIENCE = timedelta(hours=2)  # one machine may tokenize a large text for long, while the others wait for it
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -190,7 +192,7 @@ def joined(train: TrainConfig) -> Iterator[Parallel]:
     began = not dist.is_initialized()  # once in a process's life: a second rendezvous can meet what the first left
     if began:
         # Tensors on the CPU are flags and what checkpoints are planned with.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
     kind = "ddp" if train.parallel == "auto" else train.parallel
     with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as quiet:
         if rank:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,10 @@ class StepRow(NamedTuple):
     measured: dict[str, float]  # of ``MEASURED``, and ``grad_norm``, all before the update and unclipped
     grad_norm: list[float]  # by block
     grad_norm_group: dict[str, float]  # by kind of matrix
+
+    def gradients(self) -> dict[str, Any]:
+        """What of it stands in probes.jsonl."""
+        return {"grad_norm": self.grad_norm, "grad_norm_group": self.grad_norm_group}
 
 
 def objective(network: GPT, config: Config, compiled: bool = False) -> Objective:
@@ -111,9 +115,13 @@ class TrainingStep:
             nn.utils.clip_grads_with_norm_(self.parameters, limit, norm, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        # From the first gradient that is not finite the weights stay as they are, to be looked at: AdamW skips its
-        # update where this is 1, on the device, as it does for torch.amp.GradScaler.
-        self._broken = torch.maximum(self._broken, norm.isfinite().logical_not())
+        # From the first loss or gradient that is not finite the weights stay as they are, to be looked at: AdamW skips
+        # its update where this is 1, on the device, as it does for torch.amp.GradScaler. Of several processes only the
+        # gradient counts: each has a loss of its own, but all the same norm, and their weights must not part.
+        finite = norm.isfinite()
+        if self.parallel.world == 1:
+            finite = finite & measured[0].isfinite()
+        self._broken = torch.maximum(self._broken, finite.logical_not())
         self.optimizer.found_inf = self._broken  # type: ignore[attr-defined]
         if probe:
             probe.before()

@@ -28,6 +28,24 @@ const isLog = memo((quantity) => {
   return positive.length > 0 && least(values) >= 0 && most(positive) / least(positive) > 30;
 });
 
+// How the values of these units are drawn: on a logarithmic scale a 0 at the floor.
+function scaleOf(all, quantity) {
+  const values = all
+    .flatMap((unit) => unit.runs)
+    .flatMap((run) => run.probes[quantity]?.values ?? [])
+    .flatMap((value) => finite(listed(value)));
+  const positive = values.filter((value) => value > 0);
+  const log = isLog(quantity) && positive.length > 0;
+  return { values: log ? positive : values, log, floor: log ? least(positive) : null };
+}
+
+const isRaised = (point, { floor }) => floor !== null && point?.mean === 0;
+const heightOf = (point, scale) => (isRaised(point, scale) ? scale.floor : (point?.mean ?? null));
+const meaning = (point, scale) =>
+  number(point.mean) +
+  (isRaised(point, scale) ? AT_FLOOR : "") +
+  (point.n > 1 ? `<br>seeds ${number(point.low)} to ${number(point.high)}, n=${point.n}` : "");
+
 function memo(of) {
   const known = new Map();
   return (key) => known.get(key) ?? (known.set(key, of(key)), known.get(key));
@@ -53,9 +71,9 @@ function drawProfiles() {
 
 function drawProfile(chart, quantity, height) {
   const all = units();
-  const log = isLog(quantity);
+  const scale = scaleOf(all, quantity);
   const x = places(quantity, all);
-  const traces = all.flatMap((unit) => profile(unit, quantity, x, log));
+  const traces = all.flatMap((unit) => profile(unit, quantity, x, scale));
   const groups = DATA.kinds[quantity] === "groups";
   draw(chart, traces, {
     height,
@@ -65,17 +83,17 @@ function drawProfile(chart, quantity, height) {
         ? { type: "category" }
         : { title: { text: "block", standoff: 4 }, dtick: x.length <= 12 ? 1 : null, range: [0.7, x.length + 0.3] },
     ),
-    yaxis: axis({ range: profileRange(all, quantity, log), nticks: 5, ...logAxis(log) }),
+    yaxis: axis({ range: profileRange(scale), nticks: 5, ...logAxis(scale.log) }),
   });
 }
 
-function profile(unit, quantity, x, log) {
+function profile(unit, quantity, x, scale) {
   const looks = unit.runs.map((run) => lookInside(run, quantity, STEPS[view.stepAt])).filter(Boolean);
   if (!looks.length) return [];
   const points = x.map((place) =>
     summarise(
       looks.map((look) => valueAt(look.value, place)),
-      log,
+      scale.log,
     ),
   );
   const colour = ink(unit.treatment.colour);
@@ -83,24 +101,26 @@ function profile(unit, quantity, x, log) {
   const lines = [
     {
       x,
-      y: points.map((point) => point?.mean ?? null),
+      y: points.map((point) => heightOf(point, scale)),
       mode: "lines+markers",
       line: { color: colour, width: 1.8, dash: unit.treatment.dash },
-      marker: { size: 4, color: colour },
-      customdata: points.map((point) =>
-        point && point.n > 1 ? `<br>seeds ${number(point.low)} to ${number(point.high)}, n=${point.n}` : "",
-      ),
+      marker: {
+        size: points.map((point) => (isRaised(point, scale) ? 7 : 4)),
+        symbol: points.map((point) => (isRaised(point, scale) ? "circle-open" : "circle")),
+        color: colour,
+      },
+      customdata: points.map((point) => point && meaning(point, scale)),
       hovertemplate:
         `<b>${plain(unit.label)}</b><br>step ${looks[0].step}, ` +
-        `${DATA.kinds[quantity] === "groups" ? "" : "block "}%{x}<br>%{y:.4~g}%{customdata}<extra></extra>`,
+        `${DATA.kinds[quantity] === "groups" ? "" : "block "}%{x}<br>%{customdata}<extra></extra>`,
     },
   ];
   if (looks.length > 1) {
     lines.unshift(
       band(
         known.map(({ at }) => x[at]),
-        known.map(({ point }) => point.low),
-        known.map(({ point }) => point.high),
+        known.map(({ point }) => Math.max(point.low, scale.floor ?? -Infinity)),
+        known.map(({ point }) => Math.max(point.high, scale.floor ?? -Infinity)),
         colour,
       ),
     );
@@ -108,13 +128,7 @@ function profile(unit, quantity, x, log) {
   return lines;
 }
 
-function profileRange(all, quantity, log) {
-  const values = all
-    .flatMap((unit) => unit.runs)
-    .flatMap((run) => run.probes[quantity]?.values ?? [])
-    .flatMap((value) => finite(listed(value)));
-  return padded(log ? values.filter((value) => value > 0).map(Math.log10) : values);
-}
+const profileRange = ({ values, log }) => padded(log ? values.map(Math.log10) : values);
 
 function padded(values) {
   if (!values.length) return null;
@@ -132,18 +146,20 @@ function drawHeatmaps() {
   const steps = [...new Set(all.flatMap((unit) => unit.runs.flatMap((run) => run.probes[quantity]?.steps ?? [])))].sort(
     (a, b) => a - b,
   );
-  const log = isLog(quantity);
+  const scale = scaleOf(all, quantity);
+  const { log } = scale;
+  const colourOf = (point) => point && (log ? Math.log10(heightOf(point, scale)) : point.mean);
   const tiles = all.map((unit) => ({
     unit,
     cells: rows.map((place) => steps.map((step) => cell(unit, quantity, place, step, log))),
   }));
-  const known = finite(
-    tiles.flatMap((tile) => tile.cells.flat(1).map((point) => point && (log ? Math.log10(point.mean) : point.mean))),
-  );
+  const known = finite(tiles.flatMap((tile) => tile.cells.flat(1).map(colourOf)));
+  const raised = tiles.some((tile) => tile.cells.flat(1).some((point) => isRaised(point, scale)));
   $("heatmaps-how").textContent =
     `${titleOf(quantity)}${log ? ", logarithmic colours" : ""}. Columns are the looks inside of all runs, ` +
     "not to scale in time; between its own looks a run shows the one before. Block 1 is next to the embedding." +
     (view.single ? "" : log ? " Geometric mean over seeds." : " Mean over seeds.") +
+    (raised ? " A 0 has the colour of the smallest value above it." : "") +
     " A ring marks the layer and step of a diagnosis.";
   smallMultiples(
     "heatmap-chart",
@@ -151,8 +167,8 @@ function drawHeatmaps() {
       unit,
       x: steps.map((_, at) => at),
       y: rows,
-      z: cells.map((row) => row.map((point) => point && (log ? Math.log10(point.mean) : point.mean))),
-      text: cells.map((row, place) => row.map((point, at) => heatText(unit, rows[place], steps[at], point))),
+      z: cells.map((row) => row.map(colourOf)),
+      text: cells.map((row, place) => row.map((point, at) => heatText(unit, rows[place], steps[at], point, scale))),
       rings: unit.runs
         .filter((run) => run.bad_quantity === quantity && run.bad_layer !== null)
         .map((run) => [firstFrom(steps, run.bad_step), run.bad_layer]),
@@ -178,10 +194,9 @@ function cell(unit, quantity, place, step, log) {
   );
 }
 
-const heatText = (unit, place, step, point) =>
+const heatText = (unit, place, step, point, scale) =>
   `<b>${plain(unit.label)}</b><br>step ${step}, ${typeof place === "number" ? "block " : ""}${plain(place)}<br>` +
-  (point ? number(point.mean) : "none") +
-  (point && point.n > 1 ? `<br>seeds ${number(point.low)} to ${number(point.high)}` : "");
+  (point ? meaning(point, scale) : "none");
 
 function ticks(steps) {
   const every = Math.max(1, Math.ceil(steps.length / 5));

@@ -75,9 +75,10 @@ const finite = (values) => values.filter((value) => value !== null && Number.isF
 const least = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
 const most = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
 
-// Mean, smallest and largest; of what varies by factors the geometric mean. Nothing where there is no value.
+// Mean, smallest and largest; of what varies by factors the geometric mean, 0 where one is 0. Nothing where there is no
+// value.
 function summarise(values, log) {
-  const known = finite(values).filter((value) => !log || value > 0);
+  const known = finite(values).filter((value) => !log || value >= 0);
   if (!known.length) return null;
   const average = (list) => list.reduce((sum, value) => sum + value, 0) / list.length;
   return {
@@ -87,6 +88,9 @@ function summarise(values, log) {
     n: known.length,
   };
 }
+
+// A 0 has no place on a logarithmic axis: it is drawn at the floor, the smallest value above it, and this is said of it.
+const AT_FLOOR = ", drawn at the smallest value above 0";
 
 function number(value, digits = 4) {
   if (value === null || value === undefined) return "";

@@ -45,21 +45,26 @@ function drawTraining() {
   );
 }
 
-const hover = (label, what, more = "") =>
-  `<b>${plain(label)}</b><br>step %{x}<br>${what} %{y:.5~g}${more}<extra></extra>`;
+const hover = (label, what, more = "", value = "%{y:.5~g}") =>
+  `<b>${plain(label)}</b><br>step %{x}<br>${what} ${value}${more}<extra></extra>`;
 
 function rawLines(run) {
   const colour = translucent(ink(treatmentOf(run).colour), 0.26);
   return ["loss", "grad_norm"]
     .filter((name) => run.curves[name])
-    .map((name) => ({
-      x: run.curves[name][0],
-      y: run.curves[name][1],
-      yaxis: ROWS[name],
-      mode: "lines",
-      line: { color: colour, width: 1 },
-      hovertemplate: hover(labelOf(run), name === "loss" ? "loss" : "gradient norm"),
-    }));
+    .map((name) => {
+      const [steps, values] = run.curves[name];
+      const floor = name === "grad_norm" ? least(values.filter((value) => value > 0)) : 0;
+      return {
+        x: steps,
+        y: values.map((value) => value || floor),
+        yaxis: ROWS[name],
+        mode: "lines",
+        line: { color: colour, width: 1 },
+        customdata: values.map((value) => number(value, 5) + (value || !floor ? "" : AT_FLOOR)),
+        hovertemplate: hover(labelOf(run), name === "loss" ? "loss" : "gradient norm", "", "%{customdata}"),
+      };
+    });
 }
 
 // The moving average of a run, or its mean over seeds with the band from the smallest to the largest.

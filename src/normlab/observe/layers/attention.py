@@ -17,6 +17,7 @@ _QUERY_ROWS = 128  # enough for a mean, small enough never to hold all logits of
 class AttentionView:
     """Logits and weights of a subset of query rows: (B, H, R, T), -inf and 0 where a row does not look.
 
+    The logits are q k / sqrt(d_head) itself; where they are soft-capped, the weights are those behind the cap.
     ``rows`` (R,) are their positions, ``seen`` (R,) how many keys each sees.
     """
 
@@ -38,13 +39,15 @@ def attention_view(q: Tensor, k: Tensor, window: int | None = None, softcap: flo
     back = rows[:, None] - torch.arange(length, device=q.device)  # (R, T): how far back a key lies
     hidden = back < 0 if window is None else (back < 0) | (back >= window)
     logits = chosen @ keys / math.sqrt(q.size(-1))
-    logits = (logits if softcap is None else softcap * (logits / softcap).tanh()).masked_fill(hidden, -math.inf)
-    return AttentionView(logits, logits.softmax(-1), rows, (~hidden).sum(-1))
+    capped = logits if softcap is None else softcap * (logits / softcap).tanh()
+    weights = capped.masked_fill(hidden, -math.inf).softmax(-1)
+    return AttentionView(logits.masked_fill(hidden, -math.inf), weights, rows, (~hidden).sum(-1))
 
 
 @probe("max_logit", of=AttentionView)
 def max_logit(view: AttentionView) -> Tensor:
-    """Largest q k / sqrt(d_head) over batch, heads and rows. Wortsman et al. 2023 (arXiv 2309.14322): 1e4 diverged."""
+    """Largest q k / sqrt(d_head) over batch, heads and rows, before a soft cap. Wortsman et al. 2023 (arXiv
+    2309.14322): 1e4 diverged."""
     return view.logits.max()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,7 +85,11 @@ def rms_in(view: SublayerView) -> Tensor:
 
 @probe("rms_branch", of=SublayerView)
 def rms_branch(view: SublayerView) -> Tensor:
-    """Root mean square of what the sublayer adds, out(F(pre(x)))."""
+    """Root mean square of what the sublayer adds, out(F(pre(x))).
+
+    Where a mix or a wiring scales the branch as it is added (nGPT's lerp, Muse Spark's gate, hyper-connections), that
+    scale is not in it.
+    """
     return _rms(view.branch)
 
 
@@ -108,6 +113,7 @@ def branch_ratio(view: SublayerView) -> Tensor:
     """RMS(branch) / RMS(x), of one stream ||F(x)|| / ||x||: how much the sublayer still changes the stream.
 
     x enters the sublayer, over all streams; where the skip is another tensor (a norm's output), that is not seen.
+    Nor is a scale that a mix or a wiring gives the branch (nGPT's lerp, Muse Spark's gate, hyper-connections).
     """
     return _rms(view.branch) / _rms(view.x)
 
@@ -147,7 +153,8 @@ def median_abs(view: StreamView) -> Tensor:
 def massive(view: StreamView) -> Tensor:
     """How many entries are massive: |x| > 100 and |x| >= 1000 times the median |x| of the sequence. Sun et al. 2024
     (arXiv 2402.17762)."""
-    return ((view.magnitudes > MASSIVE) & (view.magnitudes >= TIMES_MEDIAN * view.medians[:, None])).sum()
+    massive = (view.magnitudes > MASSIVE) & (view.magnitudes >= TIMES_MEDIAN * view.medians[:, None])
+    return torch.where(view.magnitudes.isfinite().all(), massive.sum(), math.nan)
 
 
 @probe("kurtosis_osp", of=StreamView)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,16 +59,21 @@ class TanhView:
     argument: Tensor
 
 
+def _known(statistic: Tensor, of: Tensor) -> Tensor:
+    """nan where an input is not finite: a comparison would count it as the one or the other."""
+    return torch.where(of.isfinite().all(), statistic, math.nan)
+
+
 @probe("zero_fraction", of=UnitsView)
 def zero_fraction(view: UnitsView) -> Tensor | None:
     """Of a ReLU's kind: the share of activations that are zero (at most 1e-10), as nanotron measures it."""
-    return view.off.float().mean() if view.rectifies else None
+    return _known(view.off.float().mean(), view.before) if view.rectifies else None
 
 
 @probe("low_fraction", of=UnitsView)
 def low_fraction(view: UnitsView) -> Tensor | None:
     """Of GELU and SiLU: the share of inputs below -3, where less than 5 % passes. The threshold is ours."""
-    return None if view.rectifies else view.off.float().mean()
+    return None if view.rectifies else _known(view.off.float().mean(), view.before)
 
 
 @probe("dead_units", of=UnitsView)
@@ -75,14 +81,16 @@ def dead_units(view: UnitsView) -> Tensor:
     """The share of units that do nothing: zero for every token of the batch; of GELU and SiLU, whose zero is soft, an
     input below -3 for more than 99.9 % of them (ours). Experts that got no token are left out."""
     dead = view.off_share >= 1.0 if view.rectifies else view.off_share > OFF
-    return dead.sum() / view.off_share.isfinite().sum()
+    return _known(dead.sum() / view.off_share.isfinite().sum(), view.before)
 
 
 @probe("gate_saturation", of=UnitsView)
 def gate_saturation(view: UnitsView) -> Tensor | None:
     """Of a SwiGLU's or GeGLU's gate: the share of inputs beyond -3 or 3, where the gate is shut or open to 5 % and
     learns little. The thresholds are ours."""
-    return (view.before.abs() > -LOW).float().mean() if view.gated and not view.rectifies else None
+    if view.rectifies or not view.gated:
+        return None
+    return _known((view.before.abs() > -LOW).float().mean(), view.before)
 
 
 @probe("dyt_saturation", of=TanhView)
@@ -91,4 +99,4 @@ def dyt_saturation(view: TanhView) -> Tensor:
 
     Mean over the block's DyTs; norms outside the blocks are not looked at.
     """
-    return (view.argument.abs() > TANH).float().mean()
+    return _known((view.argument.abs() > TANH).float().mean(), view.argument)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from normlab.model.norms.bounded import DyT
 from normlab.observe.layers.attention import AttentionView, attention_view
 from normlab.observe.layers.found import Found
 from normlab.observe.layers.registry import PROBES
@@ -68,7 +69,7 @@ def watch(network: nn.Module, found: Found) -> Hooks:
         if hasattr(block.ffn.branch, "router"):
             yield _router(block.ffn.branch, layer, found)
         for module in block.modules():
-            if type(module).__name__ == "DyT":
+            if isinstance(module, DyT):
                 yield _tanh(module, layer, found)
         yield _stream(block, layer, found)
 
