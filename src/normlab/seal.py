@@ -31,7 +31,8 @@ def seal(run_dir: Path, summary: str) -> None:
 def broken_seal(run_dir: Path) -> str | None:
     """The first file of a finished run that is not as the run left it; None where all are, or nothing was sealed."""
     try:
-        lines = (run_dir / SUMS).read_bytes().decode(errors="replace").splitlines()
+        # Split as bytes: text has more ends of a line than a flipped bit may make.
+        lines = [line.decode(errors="replace") for line in (run_dir / SUMS).read_bytes().splitlines()]
     except OSError:
         return None
     for line in lines:

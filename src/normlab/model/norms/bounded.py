@@ -47,9 +47,13 @@ class DyT(_Bounded):
     ) -> None:
         super().__init__(width, affine, gain, bias, alpha=alpha)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def tanh_argument(self, x: Tensor) -> Tensor:
+        """``alpha * x``, which shows how far the tanh is saturated."""
         wide = widened(x)
-        return self.scaled(torch.tanh(self.alpha.to(wide.dtype) * wide)).to(x.dtype)
+        return self.alpha.to(wide.dtype) * wide
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(torch.tanh(self.tanh_argument(x))).to(x.dtype)
 
 
 @norm("derf")

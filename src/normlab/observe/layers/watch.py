@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from normlab.model.norms.bounded import DyT
 from normlab.observe.layers.attention import AttentionView, attention_view
 from normlab.observe.layers.found import Found
 from normlab.observe.layers.registry import PROBES
@@ -69,7 +68,7 @@ def watch(network: nn.Module, found: Found) -> Hooks:
         if hasattr(block.ffn.branch, "router"):
             yield _router(block.ffn.branch, layer, found)
         for module in block.modules():
-            if isinstance(module, DyT):
+            if hasattr(module, "tanh_argument"):
                 yield _tanh(module, layer, found)
         yield _stream(block, layer, found)
 
@@ -130,6 +129,6 @@ def _router(ffn: nn.Module, layer: int, found: Found) -> RemovableHandle:
 
 def _tanh(norm: Any, layer: int, found: Found) -> RemovableHandle:
     def measure(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        note(found, TanhView, "norm", layer, TanhView(norm.alpha.float() * inputs[0].float()))
+        note(found, TanhView, "norm", layer, TanhView(norm.tanh_argument(inputs[0])))
 
     return norm.register_forward_hook(measure)
