@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -129,6 +129,15 @@ def test_ctrl_c_lets_runs_save_and_leaves_none(how: str, behaviour: dict[int, st
     assert read_summary(jobs[0].run_dir).get("signal") == {"slow": signal.SIGTERM, "stubborn": None}[how]
 
 
+@pytest.fixture
+def patient() -> Iterator[None]:
+    """A signal that comes before or after the sweep does not end the tests."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def tell_when_begun(job: Job, *numbers: int) -> None:
     """These signals to this process, within milliseconds, as soon as the run has made a step."""
 
@@ -143,6 +152,7 @@ def tell_when_begun(job: Job, *numbers: int) -> None:
     threading.Thread(target=tell).start()
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_batch_system_that_says_it_twice_kills_no_cell_that_saves(
     behaviour: dict[int, str], make_jobs: Maker
 ) -> None:
@@ -154,33 +164,44 @@ def test_a_batch_system_that_says_it_twice_kills_no_cell_that_saves(
     assert read_summary(job.run_dir)["status"] == "interrupted"
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_cell_that_a_stop_finds_at_its_end_is_done(behaviour: dict[int, str], make_jobs: Maker) -> None:
     behaviour[0] = "at_end"
     (job,) = make_jobs(1, steps=1)
+    worker, processes = Worker(Slot(1)), set()
+
+    class Noting:
+        def show(self, jobs: Sequence[Job]) -> None:
+            processes.add(worker._process)
+
+        def close(self, jobs: Sequence[Job]) -> None: ...
+
     tell_when_begun(job, signal.SIGTERM)
-    began = time.monotonic()
     with pytest.raises(Stopped):
-        run([job], grace=600.0)
-    assert job.status == "done" and time.monotonic() - began < 300.0, "nobody waited for the grace to run out"
+        Pool([job], [worker], Noting()).run()
+    (process,) = processes
+    assert job.status == "done" and process is not None and process.returncode == 0, "it was not killed"
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_signal_while_a_cell_is_started_leaves_no_worker(
     behaviour: dict[int, str], make_jobs: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     behaviour[0] = "slow"
     (job,) = make_jobs(1, steps=10_000)
-    worker, pids = Worker(Slot(1)), []
+    worker, processes = Worker(Slot(1)), []
     begin = worker.run
 
     def run_and_hear(*order: str) -> None:
         begin(*order)
-        pids.append(worker.pid)
+        processes.append(worker._process)
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(worker, "run", run_and_hear)
     with pytest.raises(Stopped):
         Pool([job], [worker], PlainView()).run()
-    assert pids and not alive(pids[0])
+    (process,) = processes
+    assert process.returncode == -signal.SIGTERM, "told to leave, not killed after the grace"
 
 
 def test_what_a_disk_refused_is_said_as_the_run_said_it(behaviour: dict[int, str], make_jobs: Maker) -> None:

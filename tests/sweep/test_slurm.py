@@ -168,7 +168,7 @@ def signal_after_a_step(job: Job, number: int) -> None:
 
     def wait() -> None:
         for _ in range(3000):
-            if (job.run_dir / "metrics.jsonl").exists():
+            if all((job.run_dir / name).exists() for name in ("summary.json", "metrics.jsonl")):
                 break
             time.sleep(0.02)
         os.kill(os.getpid(), number)
