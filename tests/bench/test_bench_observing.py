@@ -11,7 +11,18 @@ import torch
 from normlab import compose
 from normlab.bench.measure import Spread
 from normlab.bench.naive_hooks import NaiveTraining
-from normlab.bench.observing import EAGER, EVERYTHING, NAIVE, NONE, SCALARS, WAITS, count_waits, naive_cost, observed
+from normlab.bench.observing import (
+    EAGER,
+    EVERYTHING,
+    NAIVE,
+    NONE,
+    SCALARS,
+    WAITS,
+    added_by_scalars,
+    count_waits,
+    naive_cost,
+    observed,
+)  # fmt: skip
 from normlab.bench.ours import OurTraining, random_tokens
 
 TOY = [
@@ -45,6 +56,17 @@ def test_all_of_them_move_the_weights_alike(tmp_path: Path) -> None:
             (hooked["step"], hooked["loss"], hooked["grad_norm"]), rel=1e-6
         )
         assert {"rms/blocks.0.attn", "max/blocks.1.ffn", "grad_norm/blocks.0.attn.branch.q.weight"} <= hooked.keys()
+
+
+def test_with_gradients_given_a_step_is_its_update_alone(tmp_path: Path) -> None:
+    training = make(OurTraining, tmp_path / "given")
+    with training.gradients_given():
+        training.train(3)
+        first = training.step.read([training.step(training.batch(), 1e-3)])[0].measured
+        training.train_unobserved(2)
+        assert training.step.read([training.step(training.batch(7), 1e-3)])[0].measured == first
+    assert training.step.read([training.step(training.batch(7), 1e-3)])[0].measured != first
+    assert added_by_scalars(training) < 1
 
 
 def test_the_naive_one_waits_at_every_hook(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from normlab.config.schema import Config
 NONE, SCALARS, EVERYTHING = "nothing observed", "scalars of every step", "everything, every step"
 EAGER, NAIVE = "nothing observed, not compiled", "naive hooks, every step, not compiled"
 _PROFILED = 5  # steps
+_PORTIONS = 15  # turns of each; the shortest counts: what a machine that is not quiet adds is only ever more
 # What a host that reads a value, or waits for its device, leaves in a trace; the first two also on a CPU.
 WAITS = (
     "aten::item", "aten::_local_scalar_dense", "cudaStreamSynchronize", "cudaDeviceSynchronize",
@@ -59,9 +62,10 @@ def _section(name: str, config: Config, timing: Timing, threads: int, view: View
         view.phase(f"observing, {name}", len(contestants) * (timing.rounds + 1))
         synchronise = cuda_synchronise(training.hardware.device.type)
         measured = compete(contestants, timing, threads, synchronise, view.tick)
+        added = added_by_scalars(training) if training.hardware.device.type == "cpu" else None
         waits = count_waits(training)
         naive_waits = count_waits(naive, work=lambda _: naive.train_naively(1))
-    return _tabulate(name, config, training, measured, waits, naive_waits)
+    return _tabulate(name, config, training, measured, added, waits, naive_waits)
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,20 @@ def _within_optimizer(event: Any) -> bool:
     return False
 
 
+def added_by_scalars(training: OurTraining) -> float:
+    """Seconds of CPU time that measuring, reading and writing the scalars adds to a step, by itself: the difference of
+    two updates without forward and backward, each the shortest of many portions."""
+    portion = training.config.observe.flush_every
+    shortest = [math.inf, math.inf]
+    with training.gradients_given():
+        for _ in range(_PORTIONS):
+            for which, work in enumerate((training.train_unobserved, training.train)):
+                began = time.process_time()
+                work(portion)
+                shortest[which] = min(shortest[which], (time.process_time() - began) / portion)
+    return shortest[1] - shortest[0]
+
+
 def observed(measured: Mapping[str, Spread], probe_every: int) -> Spread:
     """Seconds per step of an observed run, round by round: its scalars, and its share of a look."""
     scalars, looks = measured[SCALARS].values, measured[EVERYTHING].values
@@ -126,6 +144,7 @@ def _tabulate(
     config: Config,
     training: OurTraining,
     measured: Mapping[str, Spread],
+    added: float | None,
     waits: Waits,
     naive_waits: Waits,
 ) -> Section:
@@ -137,7 +156,8 @@ def _tabulate(
         {"shape": name, **plain_facts(config), "precision": training.hardware.precision,
          "compiled": training.step.compiled, "flush_every": observe.flush_every, "probe_every": observe.probe_every,
          "profiled_steps": waits.steps, "waits": dict(waits.elsewhere),
-         "waits_in_optimizer": dict(waits.in_optimizer), "waits_of_naive_hooks": dict(naive_waits.elsewhere)},
+         "waits_in_optimizer": dict(waits.in_optimizer), "waits_of_naive_hooks": dict(naive_waits.elsewhere),
+         "scalars_add_cpu_seconds": added},
     )  # fmt: skip
     default = f"the default: scalars, and a look every {observe.probe_every} steps"
     names = [NONE, SCALARS, default, *(name for name in measured if name not in (NONE, SCALARS))]
@@ -151,6 +171,12 @@ def _tabulate(
         "Naive hooks read the RMS and the maximum of every sublayer's output, and every parameter's gradient norm: "
         f"{naive_waits.elsewhere['aten::item'] / naive_waits.steps:.0f} times a step the host waits for a number.",
     ]
+    if added is not None:
+        share, look = added / measured[NONE].median, ratio(measured[EVERYTHING], measured[SCALARS]).median - 1
+        section.notes.append(
+            f"By themselves the scalars add {1e3 * added:.2f} ms of CPU time, {share:.2%} of a step; a look takes "
+            f"{look:.0%} of one, {look / observe.probe_every:.2%} at one in {observe.probe_every}."
+        )
     if waits.in_optimizer:
         reads = waits.in_optimizer["aten::item"] / waits.steps
         section.notes.append(f"torch's AdamW reads its own step counters, {reads:.0f} a step, in the CPU's memory.")
