@@ -34,11 +34,7 @@ def test_one_row_per_run_with_the_factors_as_columns(tmp_path: Path) -> None:
     assert frame.loc["pre", "treatment"] != frame.loc["hybrid", "treatment"]
 
 
-def test_unfinished_and_damaged_runs_are_rows(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A library that configured logging in this process before may have silenced the loggers it found.
-    monkeypatch.setattr(logging.getLogger("normlab.report.runs"), "disabled", False)
+def test_unfinished_and_damaged_runs_are_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="normlab.report.runs")
     (write_run(tmp_path, seed=0) / "summary.json").unlink()
     (write_run(tmp_path, seed=1) / "summary.json").write_text('{"status": "do')
