@@ -89,6 +89,38 @@ def test_large_logits_are_not_rounded_to_bfloat16():
     assert (y.double() - exact).norm() < 2**-9 * exact.norm()
 
 
+@pytest.mark.parametrize("cap", [None, 0.7])
+@pytest.mark.parametrize("window", [None, 4])
+def test_written_out_s_gradients(window, cap):
+    """Attention that rounds on its way back is tested at full width, where nothing rounds."""
+    inputs = [t.transpose(1, 2).requires_grad_() for t in qkv()]
+    assert torch.autograd.gradcheck(lambda q, k, v: written_out(q, k, v, window, cap), inputs)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_short_bfloat16_s_gradients_are_as_close_as_the_kernel_s(window):
+    """To the exact gradient of the same rounded inputs, beside the fused kernel in bfloat16."""
+    rounded = [t.transpose(1, 2) for t in qkv(torch.bfloat16)]
+    weights = torch.randn(B, H, T, DH, generator=torch.Generator().manual_seed(1))
+    seen = visible(T, window, weights.device)
+
+    def gradients(attend, dtype):
+        inputs = [t.to(dtype).requires_grad_() for t in rounded]
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            y = attend(*inputs)
+        (y * weights.to(y.dtype)).sum().backward()
+        return [t.grad.double() for t in inputs]
+
+    def kernel(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=True)
+
+    exact = gradients(kernel, torch.float64)
+    ours = gradients(lambda q, k, v: written_out(q, k, v, window, None), torch.bfloat16)
+    theirs = gradients(kernel, torch.bfloat16)
+    for name, e, o, t in zip("qkv", exact, ours, theirs, strict=True):
+        assert (o - e).norm() < max(1.5 * (t - e).norm(), 2**-9 * e.norm()), name
+
+
 def test_plainly_causal_is_the_kernel_s_own_path():
     """Bit for bit: what was measured with it stays measured."""
     q, k, v = qkv(torch.float32)

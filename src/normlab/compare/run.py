@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from normlab.observe.depth import dead_share
+from normlab.report.row import usable
 from normlab.report.runs import as_text, load_metrics, load_probes
 from normlab.results import FINISHED, LOST
 from normlab.sweep.state import read_state
@@ -58,8 +59,8 @@ class ComparedRun:
 
     @property
     def averaged(self) -> bool:
-        """Whether it may enter a mean over seeds: finished, neither nan nor exploded."""
-        return self.status == "done" and self.verdict not in LOST
+        """Whether it may enter a mean over seeds, by the rule of the tables."""
+        return not usable(pd.DataFrame([self.row | {"outcome": self.verdict}]), "val_loss").empty
 
     @property
     def final_loss(self) -> float | None:

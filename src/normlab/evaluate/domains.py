@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from normlab.config.compose import compose, config_folders
 from normlab.config.overrides import quoted
+from normlab.config.paths import read_mapping
 from normlab.config.schema import DataConfig
 from normlab.data.sources import Source, open_source
 from normlab.data.splits import limited, split_source
@@ -71,23 +71,12 @@ def _named(name: str, overrides: Sequence[str]) -> Domain:
         raise UserError(f"unknown domain '{name}'; {nearest(name, files)}; {fix}")
     if any(override.startswith("data=") for override in overrides):
         return Domain(name, _compose(overrides))
-    settings = _settings(Path(files[name]))
+    settings = read_mapping(Path(files[name]), "a domain is a mapping of data settings, for example `source: hub`")
     own_text = settings.get("paths") or any(override.startswith("data.paths=") for override in overrides)
     if settings.get("source") == "files" and not own_text:
         fix = f"--perplexity {name} data=files 'data.paths=[texts/*.jsonl]'"
         raise UserError(f"no public set of the domain '{name}' is known; take your own text: {fix}")
     return Domain(name, _compose([*(f"data.{key}={_written(value)}" for key, value in settings.items()), *overrides]))
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """A domain's file. Raises UserError for one that is no mapping of data settings."""
-    try:
-        plain = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(plain, dict):
-        raise UserError(f"{file}: a domain is a mapping of data settings, for example `source: hub`")
-    return plain
 
 
 def _written(value: Any) -> str:

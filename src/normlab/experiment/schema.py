@@ -24,10 +24,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from normlab.config.paths import find_yaml
+from normlab.config.paths import find_yaml, read_mapping
 from normlab.config.problems import explain_validation
 from normlab.errors import UserError, nearest
 from normlab.experiment.scales import (
@@ -200,12 +199,7 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = ()) -> Experim
     """
     path = find_yaml(name_or_path, "experiments")
     check_scale(overrides)
-    try:
-        plain = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(plain, dict):
-        raise UserError(f"{path}: an experiment is a mapping with at least `question` and `grid`")
+    plain = read_mapping(path, "an experiment is a mapping with at least `question` and `grid`")
     try:
         experiment = Experiment.model_validate({"name": Path(path).stem, **at_scale(plain, overrides)})
     except ValidationError as error:

@@ -8,7 +8,7 @@ from statistics import fmean
 from normlab.report.comparison import Comparison
 from normlab.report.labels import factor_name, init_name, row_label, value_name
 from normlab.report.row import Row
-from normlab.report.runs import as_text
+from normlab.report.runs import as_setting, as_text
 from normlab.report.statistics import Estimate, stars
 from normlab.report.table import Cell, Column
 
@@ -54,10 +54,7 @@ def tuned_cell(row: Row) -> Cell:
     """The row's best value of the tuned factor."""
     if row.tuned is None or row.sweep.empty:
         return nothing()
-    try:
-        text = as_text(float(row.tuned))
-    except ValueError:
-        text = as_text(row.tuned)
+    text = as_setting(row.tuned)
     return Cell(text, (text,))
 
 

@@ -17,7 +17,7 @@ from normlab.report import fairness
 from normlab.report.grid import Cell, all_seeds, of_one_setting, runs_of_cells
 from normlab.report.labels import row_label
 from normlab.report.row import Row
-from normlab.report.runs import as_text, load_metrics, load_probes
+from normlab.report.runs import as_number, as_text, load_metrics, load_probes
 from normlab.report.statistics import degraded_above, holm, paired_difference
 from normlab.results import FINISHED, LOST
 
@@ -153,7 +153,7 @@ def _row(key: Cell, values: list[tuple[Value, pd.DataFrame]], experiment: Experi
         for place, (_, runs) in enumerate(values)
     ]
     value, runs = (None, asked[0].iloc[:0]) if chosen is None else (values[chosen][0], asked[chosen])
-    ordered = sorted(range(len(values)), key=lambda i: _as_number(values[i][0]))
+    ordered = sorted(range(len(values)), key=lambda i: as_number(values[i][0]) or 0.0)
     at_edge = len(values) > 2 and len(runs) > 0 and chosen in (ordered[0], ordered[-1])
     shown = runs[runs["seed"].isin(experiment.reported_seeds)].sort_values("seed")
     constant = frozenset(
@@ -185,13 +185,6 @@ def _results(ended: pd.DataFrame, metric: str) -> list[float | None]:
     lost = (ended["status"] != "done") | ended["outcome"].isin(LOST)
     values = ended[metric] if metric in ended else pd.Series(float("nan"), ended.index)
     return [None if gone or value != value else float(value) for gone, value in zip(lost, values, strict=True)]
-
-
-def _as_number(value: Value) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def _attach_baselines(rows: list[Row], experiment: Experiment) -> None:

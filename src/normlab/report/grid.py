@@ -14,7 +14,7 @@ from normlab.experiment.schema import Experiment, Value
 from normlab.placement.init_notation import from_notation
 from normlab.placement.schema import InitSpec
 from normlab.report.fairness import undeclared_keys, varying_keys
-from normlab.report.runs import NAMED_GROUPS, as_text, init_text
+from normlab.report.runs import NAMED_GROUPS, as_setting, as_text, init_text
 
 Cell = dict[str, Value]
 
@@ -125,13 +125,8 @@ def _value_in(run: pd.Series, factor: str, wanted: Value) -> Any:
 
 
 def _same(found: Any, wanted: Value) -> bool:
-    """YAML reads 1e-3 as a word; a run's frame has it as a number, and a missing slot as NaN."""
-    if isinstance(wanted, (str, int, float)) and not isinstance(wanted, bool):
-        try:
-            return float(found) == float(wanted)
-        except (TypeError, ValueError):
-            pass
-    return as_text(found).replace(" ", "") == as_text(wanted).replace(" ", "")
+    """A run's frame has a missing slot as NaN, and a specification with other spaces."""
+    return as_setting(found).replace(" ", "") == as_setting(wanted).replace(" ", "")
 
 
 def _plain(value: Any) -> Value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from normlab.quantities import count
 from normlab.report.comparison import Comparison
 from normlab.report.labels import LONG_INIT
 from normlab.report.runs import as_text
@@ -23,10 +24,10 @@ def how_made(comparison: Comparison) -> list[str]:
     runs = comparison.frame[comparison.frame["status"].isin(FINISHED)]
     if runs.empty or not comparison.shown:  # what the seeds ran that only choose, says nothing of a row
         return []
-    tokens = (runs["train.steps"] * runs["train.batch_size"] * runs["train.seq_len"]).map(_count)
+    tokens = (runs["train.steps"] * runs["train.batch_size"] * runs["train.seq_len"]).map(lambda n: count(n, 4))
     size = ""
     if "params.total" in runs and runs["params.total"].notna().any():
-        low, high = (_count(runs["params.total"].agg(end)) for end in ("min", "max"))
+        low, high = (count(runs["params.total"].agg(end), 4) for end in ("min", "max"))
         size = f" ({low if low == high else f'{low} to {high}'} parameters)"
     levels = {"ln_vocab": "ln V", "unigram_ce": "unigram cross-entropy", "bigram_ce": "bigram cross-entropy"}
     anchors = [
@@ -60,14 +61,6 @@ def how_made(comparison: Comparison) -> list[str]:
         + (f" ({', '.join(anchors)} nats)." if anchors else "."),
         f"Machine: {', '.join(filter(None, machine))}.",
     ]
-
-
-def _count(number: float) -> str:
-    """``1.235 M``"""
-    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
-        if number >= size:
-            return f"{number / size:.4g}{unit}"
-    return f"{number:g}"
 
 
 def initialisation(comparison: Comparison) -> str:

@@ -40,6 +40,10 @@ class Row:
     def label(self) -> str:
         return row_label({factor: value for factor, value in self.cell.items() if factor not in self.constant})
 
+    def without(self, *factors: str) -> tuple[tuple[str, str], ...]:
+        """The other factors with their values: equal for rows that differ in nothing but ``factors``."""
+        return tuple((factor, as_text(value)) for factor, value in self.cell.items() if factor not in factors)
+
     @property
     def placement(self) -> str:
         return str(self.runs["placement"].iloc[0]) if len(self.runs) else str(self.cell.get("placement", ""))

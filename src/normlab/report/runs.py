@@ -85,6 +85,20 @@ def as_text(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def as_number(value: Any) -> float | None:
+    """A setting's value as a number, where it is one: 1e-3, which YAML reads as a word, too."""
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def as_setting(value: Any) -> str:
+    """``as_text``, and of 1e-3 and 0.001 the same text."""
+    number = as_number(value)
+    return as_text(value if number is None else number)
+
+
 def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as dotted keys; a list becomes its text."""
     flat: dict[str, Any] = {}

@@ -16,12 +16,12 @@ from normlab.config.schema import Config
 from normlab.experiment.grid import Cell, cells, cells_of_command_line
 from normlab.experiment.schema import Experiment, load_experiment
 from normlab.experiment.trials import with_trials
+from normlab.quantities import count, duration
 from normlab.results import FINISHED
 from normlab.sweep.cost import Cost, Pace, cost_of, knows_vocabulary
 from normlab.sweep.slots import slots
 from normlab.sweep.state import RunState, checkpoint_step, read_state
 from normlab.sweep.tuning import asked_cells, choose, method_of, tuning_cells
-from normlab.sweep.view import duration
 
 _WIDTH = 170  # where the output is no terminal and cannot be asked
 
@@ -111,9 +111,9 @@ def _table(rows: Sequence[_Row], keys: Sequence[str], pace: Pace) -> Table:
         folder = str(run_dir(row.config)) if row.state else f"{row.runs} run{'s' * (row.runs > 1)}"
         cost = row.cost
         figures = (
-            [_short(cost.parameters), _short(cost.tokens), f"{cost.flops:.2g}", _hours(pace.seconds(row.config, cost))]
+            [count(cost.parameters), count(cost.tokens), f"{cost.flops:.2g}", _hours(pace.seconds(row.config, cost))]
             if not row.is_done
-            else [_short(cost.parameters), "", "", ""]
+            else [count(cost.parameters), "", "", ""]
         )
         table.add_row(*(Text(word) for word in (*row.settings, _state(row), *figures, folder)))
     return table
@@ -140,7 +140,7 @@ def _totals(rows: Sequence[_Row], pace: Pace, tflops: float | None) -> list[str]
     tokens, flops = sum(row.cost.tokens for row in to_do), sum(row.cost.flops for row in to_do)
     seconds = [pace.seconds(row.config, row.cost) for row in to_do]
     known = [duration for duration in seconds if duration is not None]
-    line = f"What is left: {_short(tokens)} tokens, {flops:.3g} FLOPs"
+    line = f"What is left: {count(tokens)} tokens, {flops:.3g} FLOPs"
     if known:
         source = f"at {tflops:g} TFLOP/s" if tflops else "at the pace of runs of the same shape that are done"
         line += f", {duration(sum(known))} {source}, one after the other"
@@ -171,11 +171,3 @@ def _at_once(config: Config) -> int:
 
 def _hours(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds / 3600:.3g}"
-
-
-def _short(count: float) -> str:
-    """1234567 -> 1.23 M."""
-    for scale, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= scale:
-            return f"{count / scale:.3g} {unit}"
-    return f"{count:g}"

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from normlab.quantities import duration
 from normlab.sweep.job import Job, setting, varying
 from normlab.sweep.pool import View
 
@@ -117,15 +118,6 @@ def headline(jobs: Sequence[Job], began: float) -> str:
     if made and left:
         words.append(f"about {duration((time.monotonic() - began) / made * left)} left")
     return ", ".join(words)
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _cells(job: Job) -> tuple[Text | str, ...]:

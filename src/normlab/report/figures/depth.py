@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from normlab.report.comparison import Comparison
-from normlab.report.figure import NothingToDraw, figure, legend_right, log_ticks, title
+from normlab.report.figure import NothingToDraw, figure, legend_right, log_ticks, row_names, title
 from normlab.report.row import Row
 from normlab.report.style import looks
 from normlab.style import GREY
@@ -27,9 +27,11 @@ def gradient_depth(comparison: Comparison) -> Figure:
     panels = list(dict.fromkeys([steps[0], min(steps, key=lambda step: (abs(step - _LATER), step))]))
     drawn = Figure(figsize=(3.4 * len(panels) + 1.6, 3.1), layout="constrained")
     axes = np.atleast_1d(drawn.subplots(1, len(panels), sharex=True))
+    fewest = [len(row.ended) for row in rows]
     for axis, step in zip(axes, panels, strict=True):
-        for row, look in zip(rows, looks(rows), strict=True):
+        for index, (row, look) in enumerate(zip(rows, looks(rows), strict=True)):
             profiles = [p["grad_norm"] for p in _probes(comparison, row) if p["step"] == step and p.get("grad_norm")]
+            fewest[index] = min(fewest[index], len(profiles))
             if profiles:
                 blocks = 1 + np.arange(len(profiles[0]))
                 _line_and_band(axis, blocks, profiles, look.colour, look.stroke, look.marker)
@@ -39,7 +41,7 @@ def gradient_depth(comparison: Comparison) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         log_ticks(axis)
     axes[0].set_ylabel("Gradient norm of the block")
-    legend_right(drawn, rows, looks(rows), markers=True)
+    legend_right(drawn, rows, looks(rows), markers=True, names=_names(rows, fewest))
     title(drawn, "Gradient norm over depth", "Unclipped. Line: mean over seeds; band: smallest to largest seed.")
     return drawn
 
@@ -50,8 +52,10 @@ def residual_depth(comparison: Comparison) -> Figure:
     rows = comparison.shown
     drawn = Figure(figsize=(6.4, 3.3), layout="constrained")
     axis = drawn.subplots()
+    counts = []
     for row, look in zip(rows, looks(rows), strict=True):
         start, end = _stream(comparison, row, first=True), _stream(comparison, row, first=False)
+        counts.append(len(end))
         if start:
             x, mean = _sublayers(start), np.nanmean(_stacked(start), axis=0)
             axis.plot(x, mean, color=look.colour, linestyle=look.stroke, alpha=0.3, linewidth=1)
@@ -65,13 +69,21 @@ def residual_depth(comparison: Comparison) -> Figure:
     axis.set_ylabel("RMS of the residual stream")
     log_ticks(axis)
     faint = Line2D([], [], color=GREY, alpha=0.5, linewidth=1, label="before training")
-    legend_right(drawn, rows, looks(rows), [faint], markers=True)
+    legend_right(drawn, rows, looks(rows), [faint], markers=True, names=_names(rows, counts))
     title(
         drawn,
         "Residual stream over depth",
         "After training, mean over seeds; band: smallest to largest seed.",
     )
     return drawn
+
+
+def _names(rows: list[Row], drawn: list[int]) -> list[str]:
+    """The legend's, saying where a mean is over fewer seeds than have ended: the others were lost before that step."""
+    return [
+        name if n == len(row.ended) else f"{name} ({n} of {len(row.ended)} seeds)"
+        for name, row, n in zip(row_names(rows), rows, drawn, strict=True)
+    ]
 
 
 def _probes(comparison: Comparison, row: Row) -> list[dict]:

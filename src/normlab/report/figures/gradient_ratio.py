@@ -27,9 +27,9 @@ def gradient_ratio(comparison: Comparison) -> Figure:
     if not rows:
         raise NothingToDraw("no run and its baseline of the same seed both have probes of the gradient")
     models = list(dict.fromkeys(row.cell.get("model") for row in rows))
-    firsts: dict[tuple[tuple[str, object], ...], Row] = {}
+    firsts: dict[tuple[tuple[str, str], ...], Row] = {}
     for row in rows:
-        firsts.setdefault(_without_model(row), row)
+        firsts.setdefault(row.without("model"), row)
     styles = dict(zip(firsts, looks(list(firsts.values())), strict=True))
     drawn = Figure(figsize=(3.1 * len(models) + 1.7, 3.1), layout="constrained")
     axes = drawn.subplots(1, len(models), sharey=True, squeeze=False)[0]
@@ -37,7 +37,7 @@ def gradient_ratio(comparison: Comparison) -> Figure:
         axis.axhline(1, color=GREY, linewidth=0.9, linestyle=(0, (5, 3)))
         for row in rows:
             if row.cell.get("model") == model:
-                _draw(axis, _ratios(comparison, row), _pairs(row), styles[_without_model(row)])
+                _draw(axis, _ratios(comparison, row), _pairs(row), styles[row.without("model")])
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,g}"))
         axis.set_xlabel("Step")
@@ -59,10 +59,6 @@ def _how_to_read(rows: list[Row]) -> str:
     text = "Mean over blocks and seeds, 95 % t interval; dots: seeds."
     other_lr = any(row.baseline and row.baseline.tuned != row.tuned for row in rows)
     return text + (" Each row at its best LR." if other_lr else "")
-
-
-def _without_model(row: Row) -> tuple[tuple[str, object], ...]:
-    return tuple((factor, value) for factor, value in row.cell.items() if factor != "model")
 
 
 def _ratios(comparison: Comparison, row: Row) -> dict[int, list[float]]:

@@ -18,7 +18,7 @@ from normlab.report.figure import NothingToDraw, figure, title, wrapped
 from normlab.report.grid import cells
 from normlab.report.labels import METRICS, UNITS, factor_name, value_name
 from normlab.report.row import Row
-from normlab.report.runs import as_text
+from normlab.report.runs import as_setting, as_text
 from normlab.report.statistics import estimate
 from normlab.report.style import looks
 from normlab.style import GREY
@@ -125,7 +125,7 @@ def _panels(comparison: Comparison, across: str, down: list[str]) -> list[Panel]
             if row.placement != placement:
                 continue
             side = ", ".join(value_name(f, cell.get(f)) for f in down if f in cell) if down else name
-            top = value_name(across, _text(cell.get(across)))
+            top = value_name(across, as_setting(cell.get(across)))
             panel.squares[side, top] = _square(row) if len(row.ended) else None
     if not down:
         panels[0].name = ""  # the placements stand at the side
@@ -140,8 +140,8 @@ def _parts(row: Row, comparison: Comparison) -> list[tuple[Row, dict[str, Value]
     tried = [cell for cell in cells(comparison.experiment) if {f: v for f, v in cell.items() if f != tune} == row.cell]
     if tune not in row.sweep:
         return [(row, cell) for cell in tried]
-    of_value = row.sweep[tune].map(_text)
-    return [(replace(row, runs=row.sweep[of_value == _text(cell[tune])]), cell) for cell in tried]
+    of_value = row.sweep[tune].map(as_setting)
+    return [(replace(row, runs=row.sweep[of_value == as_setting(cell[tune])]), cell) for cell in tried]
 
 
 def _square(row: Row) -> Square:
@@ -166,11 +166,3 @@ def _draw(axis: Axes, panel: Panel, sides: Sequence[str]) -> None:
     axis.grid(visible=False)
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
-
-
-def _text(value: Value) -> str:
-    """``1e-3``, which YAML reads as a word, and 0.001, which a run has, as one text."""
-    try:
-        return as_text(value if value is None or isinstance(value, bool) else float(value))
-    except ValueError:
-        return as_text(value)

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from normlab.quantities import count
 from normlab.report.comparison import Comparison
 from normlab.report.figure import NothingToDraw, crosses_above, figure, legend_of, row_names, title
 from normlab.report.labels import METRICS, UNITS
@@ -16,7 +17,6 @@ from normlab.report.style import looks
 from normlab.style import GREY
 
 _SIZE = "params.non_embedding"
-_UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 @figure("scaling")
@@ -49,7 +49,7 @@ def scaling(comparison: Comparison) -> Figure:
         handles.append(Line2D([], [], color=look.colour, ls=look.stroke, marker=look.marker, label=label))
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: count(size)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: count(size, gap="")))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.margins(x=0.05)
     axis.set_xlabel("Parameters without embeddings")
@@ -69,10 +69,9 @@ def scaling(comparison: Comparison) -> Figure:
 
 def _methods(comparison: Comparison) -> list[list[Row]]:
     """Rows that differ in nothing but the size."""
-    found: dict[tuple[tuple[str, object], ...], list[Row]] = {}
+    found: dict[tuple[tuple[str, str], ...], list[Row]] = {}
     for row in comparison.shown:
-        rest = tuple((factor, value) for factor, value in row.cell.items() if not _is_size(factor))
-        found.setdefault(rest, []).append(row)
+        found.setdefault(row.without(*filter(_is_size, row.cell)), []).append(row)
     return list(found.values())
 
 
@@ -96,11 +95,3 @@ def _law_in_words(law: PowerLaw | None) -> list[str]:
     interval = law.interval
     spread = f" [{interval.lo:.3f}, {interval.hi:.3f}]" if interval and interval.lo is not None else ""
     return [f"$L = {floor}{law.a:.3g}\\,N^{{-b}}$", f"$b$ = {law.b:.3f}{spread}"]
-
-
-def count(number: float) -> str:
-    """``1.2M``"""
-    for size, unit in _UNITS:
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:g}"

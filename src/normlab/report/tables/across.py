@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from normlab.errors import UserError
 from normlab.experiment.schema import Value
+from normlab.report.assemble import caption, final_losses
 from normlab.report.cells import (
     DIFFERENCE,
     baseline_name,
@@ -25,7 +26,6 @@ from normlab.report.paper import agreement, higher_is_better, publications, publ
 from normlab.report.row import Row
 from normlab.report.runs import as_text
 from normlab.report.table import Cell, Column, Table, table
-from normlab.report.tables.main import caption
 
 
 @dataclass
@@ -61,17 +61,15 @@ def across(comparison: Comparison) -> Table:
         mark_best(under, [row_cells[0] for row_cells in cells])
         for line_cells, more in zip(body, cells, strict=True):
             line_cells += more
-    return Table(
-        "across", caption(comparison), columns, body, notes(comparison, _own_notes(comparison, factor)),
-        [line.heading for line in lines],
-    )  # fmt: skip
+    question = caption(comparison, final_losses(comparison))
+    below = notes(comparison, _own_notes(comparison, factor))
+    return Table("across", question, columns, body, below, [line.heading for line in lines])
 
 
 def _lines(comparison: Comparison, factor: str) -> list[_Line]:
     lines: dict[tuple[tuple[str, str], ...], _Line] = {}
     for heading, row in in_groups(comparison.rows, comparison.experiment):
-        key = tuple((name, as_text(value)) for name, value in row.cell.items() if name != factor)
-        lines.setdefault(key, _Line(heading, row, {})).under[as_text(row.cell.get(factor))] = row
+        lines.setdefault(row.without(factor), _Line(heading, row, {})).under[as_text(row.cell.get(factor))] = row
     return list(lines.values())
 
 

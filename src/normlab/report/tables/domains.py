@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from normlab.evaluations import domain_file
-from normlab.report.cells import MadeColumn, factor_columns, init_cell
+from normlab.report.assemble import assemble, setting_columns
 from normlab.report.comparison import Comparison
 from normlab.report.evaluations import (
     Found,
@@ -21,7 +21,6 @@ from normlab.report.evaluations import (
     published_columns,
     spread_cell,
 )
-from normlab.report.grouping import in_groups
 from normlab.report.notes import notes_on_runs
 from normlab.report.paper import sources
 from normlab.report.row import Row
@@ -33,13 +32,9 @@ _GROUP = "Perplexity"
 @table("domains")
 def domains(comparison: Comparison) -> Table:
     """A column per domain of the experiment, perplexity per token, and the mean loss over them."""
-    grouped = in_groups(comparison.rows, comparison.experiment)
     names, full = comparison.experiment.domains, len(comparison.experiment.reported_seeds)
-    found = find_records([row for _, row in grouped], names, domain_file)
-    made: list[MadeColumn] = [
-        *factor_columns(comparison, without=["init"]),
-        (Column("Init", ("init",), left=True), init_cell),
-    ]
+    found = find_records(comparison.rows, names, domain_file)
+    made = setting_columns(comparison)
     first = len(made)
     for name in names:
         fields = tuple(f"{name}_{part}" for part in ("ppl_mean", "ppl_sd", "n", "loss_mean", "bits_per_byte_mean"))
@@ -48,16 +43,12 @@ def domains(comparison: Comparison) -> Table:
         fields = ("mean_loss_mean", "mean_loss_sd", "mean_loss_n")
         made.append((Column("Mean loss", fields), partial(_mean_loss, found, full)))
     made += published_columns(comparison, "perplexity")
-    body = [[cell(row) for _, cell in made] for _, row in grouped]
+    notes = notes_on_runs(comparison, [*_notes(comparison, found), *sources(comparison, "perplexity")])
+    sentence = "Perplexity per token of held-out text, mean ± sd over seeds."
+    whole = assemble("domains", comparison, sentence, made, notes)
     for column in range(first, first + len(names) + bool(names)):
-        mark([cells[column] for cells in body], highest=False, full=full)
-    question = " ".join(comparison.experiment.question.split())
-    return Table(
-        "domains", f"{question} Perplexity per token of held-out text, mean ± sd over seeds.",
-        [column for column, _ in made], body,
-        notes_on_runs(comparison, [*_notes(comparison, found), *sources(comparison, "perplexity")]),
-        [heading for heading, _ in grouped],
-    )  # fmt: skip
+        mark([cells[column] for cells in whole.rows], highest=False, full=full)
+    return whole
 
 
 def _cell(of_rows: Mapping[int, Records], full: int, row: Row) -> Cell:

@@ -8,7 +8,8 @@ from statistics import fmean
 
 from normlab.evaluations import is_share, task_file, title
 from normlab.experiment.schema import PaperColumn
-from normlab.report.cells import MadeColumn, baseline_name, factor_columns, init_cell, nothing
+from normlab.report.assemble import assemble, setting_columns
+from normlab.report.cells import baseline_name, nothing
 from normlab.report.comparison import Comparison
 from normlab.report.evaluations import (
     Found,
@@ -20,7 +21,6 @@ from normlab.report.evaluations import (
     missing_note,
     spread_cell,
 )
-from normlab.report.grouping import in_groups
 from normlab.report.notes import notes_on_runs
 from normlab.report.paper import (
     Judge,
@@ -42,13 +42,9 @@ Differences = Mapping[int, tuple[Estimate, float | None]]  # row, by its id -> d
 @table("downstream")
 def downstream(comparison: Comparison) -> Table:
     """A column per task of the experiment, their average, published averages; in percent, mean ± sd over seeds."""
-    grouped = in_groups(comparison.rows, comparison.experiment)
     tasks, full = comparison.experiment.tasks, len(comparison.experiment.reported_seeds)
-    found = find_records([row for _, row in grouped], tasks, task_file)
-    made: list[MadeColumn] = [
-        *factor_columns(comparison, without=["init"]),
-        (Column("Init", ("init",), left=True), init_cell),
-    ]
+    found = find_records(comparison.rows, tasks, task_file)
+    made = setting_columns(comparison)
     first = len(made)
     for task in tasks:
         fields = tuple(f"{task}_{part}" for part in ("mean", "sd", "n", "stderr"))
@@ -56,7 +52,7 @@ def downstream(comparison: Comparison) -> Table:
     differences = _differences(comparison, found) if len(tasks) > 1 else {}
     if averaged := len(tasks) > 1:
         made.append((Column("Average", ("average_mean", "average_sd", "average_n")), partial(_average, found, full)))
-    if averaged and any(row.is_baseline for _, row in grouped):
+    if averaged and any(row.is_baseline for row in comparison.rows):
         header = f"Δ average to {baseline_name(comparison)} [95 % CI]"
         made.append((Column(header, _DIFFERENCE, everywhere=False), partial(_difference_cell, differences)))
     papers = [(index, paper) for index, paper in publications(comparison) if "accuracy" in paper.metric.lower()]
@@ -64,16 +60,12 @@ def downstream(comparison: Comparison) -> Table:
         made.append(published_column(index, paper))
         if "average" in paper.metric.lower():
             made.append(direction_column(index, paper, _by_average(differences)))
-    body = [[cell(row) for _, cell in made] for _, row in grouped]
+    own = [*_notes(comparison, found), *_published_notes(comparison, papers, differences)]
+    sentence = "Downstream tasks, % of the documents, mean ± sd over seeds."
+    whole = assemble("downstream", comparison, sentence, made, notes_on_runs(comparison, own))
     for column in range(first, first + len(tasks) + averaged):
-        mark([cells[column] for cells in body], highest=True, full=full)
-    question = " ".join(comparison.experiment.question.split())
-    return Table(
-        "downstream", f"{question} Downstream tasks, % of the documents, mean ± sd over seeds.",
-        [column for column, _ in made], body,
-        notes_on_runs(comparison, [*_notes(comparison, found), *_published_notes(comparison, papers, differences)]),
-        [heading for heading, _ in grouped],
-    )  # fmt: skip
+        mark([cells[column] for cells in whole.rows], highest=True, full=full)
+    return whole
 
 
 def _values(of_row: Records) -> dict[int, float]:

@@ -9,9 +9,9 @@ from statistics import fmean
 
 from scipy import stats
 
-from normlab.report.cells import MadeColumn, factor_columns, init_cell, nothing
+from normlab.report.assemble import assemble, setting_columns
+from normlab.report.cells import nothing
 from normlab.report.comparison import Comparison
-from normlab.report.grouping import in_groups
 from normlab.report.notes import notes_on_runs
 from normlab.report.row import Row
 from normlab.report.statistics import estimate
@@ -25,8 +25,7 @@ Profile = list[float | None]  # gradient norm of each block; None where it was n
 @table("gradients")
 def gradients(comparison: Comparison) -> Table:
     """Unclipped gradient norm of the first, middle and last block at two steps, and its slope over depth."""
-    grouped = in_groups(comparison.rows, comparison.experiment)
-    made: list[MadeColumn] = [*factor_columns(comparison), (Column("Init", ("init",), left=True), init_cell)]
+    made = setting_columns(comparison)
     shown = {step: nearest_step(comparison, step) for step in STEPS}
     asked = [step for step in STEPS if step == STEPS[0] or shown[step] != shown[STEPS[0]]]
     for step in asked:
@@ -37,12 +36,8 @@ def gradients(comparison: Comparison) -> Table:
         fields = tuple(f"step{step}_slope{end}" for end in ("", "_lo", "_hi", "_n"))
         made.append((Column("slope [95 % CI]", fields, group), _slope_cell(comparison, shown[step])))
     missing = [_missing_note(comparison, shown[step]) for step in asked]
-    question = " ".join(comparison.experiment.question.split())
-    return Table(
-        "gradients", f"{question} Gradient norm of a block before clipping.", [column for column, _ in made],
-        [[cell(row) for _, cell in made] for _, row in grouped],
-        notes_on_runs(comparison, [*missing, _NOTE]), [heading for heading, _ in grouped],
-    )  # fmt: skip
+    sentence = "Gradient norm of a block before clipping."
+    return assemble("gradients", comparison, sentence, made, notes_on_runs(comparison, [*missing, _NOTE]))
 
 
 _NOTE = (

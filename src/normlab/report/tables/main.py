@@ -7,13 +7,12 @@ from statistics import fmean
 
 import numpy as np
 
+from normlab.report.assemble import assemble, final_losses, setting_columns, table_rows
 from normlab.report.cells import (
     DIFFERENCE,
     MadeColumn,
     baseline_name,
     difference_cell,
-    factor_columns,
-    init_cell,
     loss_cell,
     loss_fields,
     mark_best,
@@ -22,7 +21,6 @@ from normlab.report.cells import (
     tuned_cell,
 )
 from normlab.report.comparison import Comparison
-from normlab.report.grouping import in_groups
 from normlab.report.labels import METRICS, factor_name
 from normlab.report.notes import MEASURES, OK, notes
 from normlab.report.paper import paper_columns
@@ -34,9 +32,11 @@ from normlab.report.table import Cell, Column, Table, table
 @table("main")
 def main(comparison: Comparison) -> Table:
     """Method, init, LR, ok, loss, difference to the baseline, spikes, gradient, stream, published numbers."""
-    experiment, grouped = comparison.experiment, in_groups(comparison.rows, comparison.experiment)
-    rows = [row for _, row in grouped]
-    made = [*_setting_columns(comparison), (Column("ok", ("n", "ok", "ok_rate_lo", "ok_rate_hi")), _ok)]
+    experiment, rows = comparison.experiment, table_rows(comparison)
+    made = setting_columns(comparison)
+    if tune := experiment.tune:
+        made.append((Column(factor_name(tune), (tune,)), tuned_cell))
+    made.append((Column("ok", ("n", "ok", "ok_rate_lo", "ok_rate_hi")), _ok))
     loss_at = len(made)
     made.append((Column(METRICS[experiment.metric], loss_fields(experiment.metric)), loss_cell))
     if experiment.metric != "val_bpb":
@@ -45,26 +45,9 @@ def main(comparison: Comparison) -> Table:
         made.append((Column(f"Δ to {baseline_name(comparison)} [95 % CI]", DIFFERENCE), difference_cell))
     made += [(Column("ppl", ("ppl",), everywhere=False), _perplexity), *_measures(comparison)]
     made += paper_columns(comparison)
-    body = [[cell(row) for _, cell in made] for row in rows]
-    mark_best(rows, [cells[loss_at] for cells in body])
-    return Table(
-        "main", caption(comparison), [column for column, _ in made], body, [*notes(comparison), OK],
-        [heading for heading, _ in grouped], [MEASURES],
-    )  # fmt: skip
-
-
-def caption(comparison: Comparison) -> str:
-    """The experiment's question, and what its losses are."""
-    question = comparison.experiment.question.strip()
-    unit = "bits per byte" if comparison.experiment.metric == "val_bpb" else "nats per token"
-    return " ".join(f"{question} Final losses in {unit}, mean ± sd over seeds.".split())
-
-
-def _setting_columns(comparison: Comparison) -> list[MadeColumn]:
-    made = [*factor_columns(comparison, without=["init"]), (Column("Init", ("init",), left=True), init_cell)]
-    if tune := comparison.experiment.tune:
-        made.append((Column(factor_name(tune), (tune,)), tuned_cell))
-    return made
+    found = assemble("main", comparison, final_losses(comparison), made, [*notes(comparison), OK], [MEASURES])
+    mark_best(rows, [cells[loss_at] for cells in found.rows])
+    return found
 
 
 def _measures(comparison: Comparison) -> list[MadeColumn]:

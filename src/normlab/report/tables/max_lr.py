@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Callable
 
 from normlab.errors import UserError
+from normlab.experiment.schema import PaperColumn
+from normlab.report.assemble import assemble
 from normlab.report.cells import NOTHING, baseline_name, factor_columns, nothing
 from normlab.report.comparison import Comparison
 from normlab.report.divergence import MARGIN, NOISE, SMOOTH, recovery_window
 from normlab.report.lr_limits import Limits, direction, limits, log_ratio
 from normlab.report.notes import notes_on_runs
-from normlab.report.paper import publications, published, sources
+from normlab.report.paper import Judge, direction_column, publications, published_column, same_direction, sources
 from normlab.report.row import Row
-from normlab.report.runs import as_text
 from normlab.report.table import Cell, Column, Table, table
 
 
@@ -49,15 +50,8 @@ def max_lr(comparison: Comparison) -> Table:
         header = f"× {baseline_name(comparison)} [95 % CI]"
         made.append((Column(header, ("ratio", "ratio_lo", "ratio_hi")), lambda row: _ratio_cell(of_row, row)))
     for index, paper in publications(comparison):
-        theirs = {id(row): _number(published(paper, row)) for row in rows}
-        group = f"Published [{index}]"
-        made.append((Column(paper.metric, (f"published_{index}",), group), _published_cell(theirs)))
-        same = Column("direction", (f"published_{index}_direction",), group)
-        made.append((same, _agreement_cell(of_row, theirs)))
-    columns = [column for column, _ in made]
-    body = [[cell(row) for _, cell in made] for row in rows]
-    caption = " ".join(comparison.experiment.question.split())
-    return Table("max_lr", caption, columns, body, notes_on_runs(comparison, _notes(comparison)))
+        made += [published_column(index, paper), direction_column(index, paper, _by_limits(of_row))]
+    return assemble("max_lr", comparison, "", made, notes_on_runs(comparison, _notes(comparison)))
 
 
 def _mean(found: Limits) -> Cell:
@@ -102,31 +96,14 @@ def _ratio_cell(of_row: dict[int, Limits | None], row: Row) -> Cell:
     return Cell(f"{mean:.2g} [{low:.2g}, {high:.2g}]", (mean, low, high))
 
 
-def _published_cell(theirs: dict[int, float | None]) -> Callable[[Row], Cell]:
-    def cell(row: Row) -> Cell:
-        value = theirs[id(row)]
-        return nothing() if value is None else Cell(as_text(value), (value,))
+def _by_limits(of_row: dict[int, Limits | None]) -> Judge:
+    """Our largest LR beside the published one."""
 
-    return cell
-
-
-def _agreement_cell(of_row: dict[int, Limits | None], theirs: dict[int, float | None]) -> Callable[[Row], Cell]:
-    def cell(row: Row) -> Cell:
-        value, base = theirs[id(row)], theirs.get(id(row.baseline))
+    def judge(paper: PaperColumn, row: Row) -> str:
         ours = direction(of_row[id(row)], of_row.get(id(row.baseline)))
-        if value is None or base is None or ours is None:
-            return nothing()
-        said = "undecided" if ours == 0 else "agrees" if (value > base) == (ours > 0) else "disagrees"
-        return Cell(said, (said,))
+        return same_direction(paper, row, None if ours is None else ours > 0, bool(ours))
 
-    return cell
-
-
-def _number(value: object) -> float | None:
-    try:
-        return None if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
+    return judge
 
 
 def _notes(comparison: Comparison) -> list[str]:

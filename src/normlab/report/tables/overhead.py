@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 
 from normlab.config.schema import Config
+from normlab.report.assemble import assemble
 from normlab.report.cells import NOTHING, MadeColumn, factor_columns, nothing
 from normlab.report.comparison import Comparison
-from normlab.report.grouping import in_groups
 from normlab.report.norm_cost import NormCost, NotCounted, norm_cost
 from normlab.report.notes import notes_on_runs
 from normlab.report.row import Row
@@ -20,8 +20,7 @@ from normlab.results import read_config
 @table("overhead")
 def overhead(comparison: Comparison) -> Table:
     """Norm parameters and FLOPs with their shares, the paper's formulas, the speed of these runs by seed."""
-    grouped = in_groups(comparison.rows, comparison.experiment)
-    costs, reasons = _costs([row for _, row in grouped])
+    costs, reasons = _costs(comparison.rows)
     made: list[MadeColumn] = [
         *factor_columns(comparison),
         (Column("number", ("norm_parameters",), "Parameters of the norms"), _parameters),
@@ -39,12 +38,8 @@ def overhead(comparison: Comparison) -> Table:
     if any(row.is_baseline for row in comparison.rows):
         fields = ("speed", "speed_lo", "speed_hi", "speed_pairs")
         made.append((Column("Speed to the baseline's", fields), _relative_speed))
-    body = [[cell(row) for _, cell in made] for _, row in grouped]
-    question = " ".join(comparison.experiment.question.split())
-    return Table(
-        "overhead", f"{question} Counted, and the speed of these runs.", [column for column, _ in made], body,
-        notes_on_runs(comparison, _own_notes(reasons)), [heading for heading, _ in grouped],
-    )  # fmt: skip
+    sentence = "Counted, and the speed of these runs."
+    return assemble("overhead", comparison, sentence, made, notes_on_runs(comparison, _own_notes(reasons)))
 
 
 def _costs(rows: list[Row]) -> tuple[dict[int, NormCost], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from normlab.errors import UserError
+from normlab.report.assemble import assemble, final_losses, table_rows
 from normlab.report.cells import factor_columns, mark, nothing
 from normlab.report.comparison import Comparison
 from normlab.report.labels import METRICS
@@ -14,10 +15,10 @@ from normlab.report.row import Row
 from normlab.report.runs import as_text
 from normlab.report.statistics import Estimate
 from normlab.report.table import Cell, Column, Table, table
-from normlab.report.tables.main import caption
 
 _SCORE = "LR sensitivity [95 % CI]"
 _PARTS = ("mean", "lo", "hi", "n")
+_Curves = Sequence[tuple[Row, LRCurve | None]]
 
 
 @table("sensitivity")
@@ -26,7 +27,7 @@ def sensitivity(comparison: Comparison) -> Table:
 
     Raises UserError where the experiment sweeps no learning rate.
     """
-    rows = comparison.rows
+    rows = table_rows(comparison)
     if not is_swept(comparison, rows):
         raise UserError("table sensitivity: the experiment sweeps no LR; give it `tune: optim.lr` and several values")
     cap = loss_cap(comparison)
@@ -44,19 +45,25 @@ def sensitivity(comparison: Comparison) -> Table:
         (Column(f"LRs within {NEAR:g} nats (octaves)", ("near_low", "near_high", "near_octaves")), _near),
         (Column("lost", ("lost", "ended")), lambda c: Cell(f"{c.lost}/{c.ended}", (c.lost, c.ended))),
     ]
-    factors = factor_columns(comparison)
-    columns = [column for column, _ in [*factors, *measured]]
-    body = [
-        [cell(row) for _, cell in factors]
-        + [cell(curve) if curve else nothing(len(column.fields)) for column, cell in measured]
-        for row, curve in zip(rows, found, strict=True)
-    ]
+    curves = list(zip(rows, found, strict=True))
+    made = [*factor_columns(comparison), *((column, _of_curves(curves, column, cell)) for column, cell in measured)]
+    own = notes_on_runs(comparison, _notes(comparison, curves, cap))
+    whole = assemble("sensitivity", comparison, final_losses(comparison), made, own)
     n_judges = len(comparison.experiment.judging_seeds)
-    for place in [index for index, column in enumerate(columns) if column.group == _SCORE]:
-        scores = [(line[place].values[0], line[place]) for line in body]
+    for place in [index for index, column in enumerate(whole.columns) if column.group == _SCORE]:
+        scores = [(line[place].values[0], line[place]) for line in whole.rows]
         mark([(float(v), cell.values[-1] == n_judges, cell) for v, cell in scores if isinstance(v, int | float)])
-    own = _notes(comparison, list(zip(rows, found, strict=True)), cap)
-    return Table("sensitivity", caption(comparison), columns, body, notes_on_runs(comparison, own))
+    return whole
+
+
+def _of_curves(curves: _Curves, column: Column, cell: Callable[[LRCurve], Cell]) -> Callable[[Row], Cell]:
+    by_row = {id(row): curve for row, curve in curves}
+
+    def made(row: Row) -> Cell:
+        curve = by_row[id(row)]
+        return cell(curve) if curve else nothing(len(column.fields))
+
+    return made
 
 
 def _best(curve: LRCurve) -> Cell:
@@ -79,7 +86,7 @@ def _near(curve: LRCurve) -> Cell:
     return Cell(f"{words} ({curve.octaves:.1f})", (low, high, curve.octaves))
 
 
-def _notes(comparison: Comparison, curves: Sequence[tuple[Row, LRCurve | None]], cap: float | None) -> list[str]:
+def _notes(comparison: Comparison, curves: _Curves, cap: float | None) -> list[str]:
     if cap is None:
         return ["No score: the runs do not share one vocabulary, so that there is no common ln V to cap the losses at."]
     known = [(row, curve) for row, curve in curves if curve]

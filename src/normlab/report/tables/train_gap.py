@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from normlab.report.assemble import assemble
 from normlab.report.cells import NOTHING, SPREAD, MadeColumn, factor_columns, spread_values
 from normlab.report.comparison import Comparison
-from normlab.report.grouping import in_groups
 from normlab.report.notes import is_causal, notes_on_runs
 from normlab.report.row import Row, usable
 from normlab.report.statistics import estimate
@@ -16,7 +16,6 @@ from normlab.report.table import Cell, Column, Table, table
 @table("train_gap")
 def train_gap(comparison: Comparison) -> Table:
     """Final train loss, validation loss and their difference by seed, each mean ± sd."""
-    grouped = in_groups(comparison.rows, comparison.experiment)
     made: list[MadeColumn] = [
         *factor_columns(comparison),
         (Column("causal", ("causal",), left=True), _causal),
@@ -24,12 +23,8 @@ def train_gap(comparison: Comparison) -> Table:
         (Column("Val. loss", _fields("val_loss")), _spread(lambda row: _by_seed(row, "val_loss"))),
         (Column("Gap, val. less train", _fields("gap")), _spread(_gap, "+")),
     ]
-    question = " ".join(comparison.experiment.question.split())
-    return Table(
-        "train_gap", f"{question} Final losses in nats per token, mean ± sd over seeds.",
-        [column for column, _ in made], [[cell(row) for _, cell in made] for _, row in grouped],
-        notes_on_runs(comparison, [_NOTE]), [heading for heading, _ in grouped],
-    )  # fmt: skip
+    sentence = "Final losses in nats per token, mean ± sd over seeds."
+    return assemble("train_gap", comparison, sentence, made, notes_on_runs(comparison, [_NOTE]))
 
 
 _NOTE = (
