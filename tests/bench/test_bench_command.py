@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from normlab import compose
-from normlab.bench import data, observing, throughput
+from normlab.bench import apart, contestants, data, observing, throughput
 from normlab.bench.measure import Spread
 from normlab.bench.memory_child import OURS, PLAIN, measure
 from normlab.bench.observing import count_waits
@@ -71,7 +72,8 @@ def test_throughput(bench):
 
 
 def test_a_contestant_that_computes_something_else_is_found(bench, monkeypatch, capsys):
-    monkeypatch.setattr(throughput, "copy_weights", lambda ours, theirs: None)
+    monkeypatch.setattr(throughput, "Apart", lambda threads, *what: contextlib.nullcontext(apart.here(*what)))
+    monkeypatch.setattr(contestants, "copy_weights", lambda ours, theirs: None)
     with pytest.raises(AssertionError):
         bench("throughput", *TOY, "train.precision=fp32", "optim.lr=1e-3", "--quick")
     assert "unlike things" in capsys.readouterr().err

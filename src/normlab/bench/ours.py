@@ -19,6 +19,7 @@ from normlab.observe.depth import step_scalars
 from normlab.observe.layers import probe_activations
 from normlab.observe.sinks import DiskSink, Row
 from normlab.observe.updates import StepProbe
+from normlab.training.allocator import keep_freed_memory
 from normlab.training.hardware import resolve_hardware
 from normlab.training.optim import build_optimizer
 from normlab.training.schedule import learning_rate
@@ -35,6 +36,8 @@ class OurTraining:
 
     def __init__(self, config: Config, tokens: TokenFile, folder: Path) -> None:
         self.config, self.hardware = config, resolve_hardware(config.train)
+        if self.hardware.device.type == "cpu":
+            keep_freed_memory()
         self.network = GPT(config, vocabulary(config)).to(self.hardware.device)
         self.step = TrainingStep(self.network, build_optimizer(self.network, config.optim), self.hardware, config)
         self.loader = Loader(tokens, config.train.seq_len, config.train.batch_size, config.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import importlib.util
 import math
 import tempfile
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from normlab.bench.apart import Apart, Ask, here
+from normlab.bench.contestants import Other, Ours, Theirs
 from normlab.bench.measure import Contestant, Spread, Timing, compete, cuda_synchronise, ratio
-from normlab.bench.ours import OurTraining, random_tokens
-from normlab.bench.plain_gpt import PlainLoop
+from normlab.bench.ours import random_tokens
 from normlab.bench.record import Section, between, number, seconds, times
 from normlab.bench.shapes import (
     Given,
@@ -28,34 +28,15 @@ from normlab.bench.shapes import (
     same_function,
     shapes,
 )
-from normlab.bench.theirs import Llama, copy_weights, plain_gpt, plain_loop
 from normlab.bench.view import View
 from normlab.config.compose import compose
 from normlab.config.schema import Config
-from normlab.data import TokenFile
-from normlab.model.gpt import count_parameters
-from normlab.observe.throughput import flops_per_token, mfu, peak_flops
+from normlab.observe.throughput import mfu, peak_flops
+from normlab.training.hardware import Hardware, resolve_hardware
 
 OURS, LOOK = "normlab", "normlab, a look inside"
 # Largest difference of two losses at the start that rounding explains.
 _FP32, _BF16 = 1e-4, 2e-2
-
-
-@dataclass(frozen=True)
-class Other:
-    """One way to train on the other side; ``library``: plain or transformers."""
-
-    library: str
-    bf16: bool
-    compiled: bool
-
-    @property
-    def setting(self) -> str:
-        return ("bf16" if self.bf16 else "fp32") + (", compiled" if self.compiled else "")
-
-    @property
-    def name(self) -> str:
-        return f"{self.library}, {self.setting}"
 
 
 def others(cuda: bool, quick: bool, eager: bool) -> list[Other]:
@@ -83,7 +64,9 @@ def run(given: Given, timing: Timing, threads: int, view: View) -> list[Section]
 class _Race:
     """What competes, and what became of those that did not."""
 
-    ours: OurTraining
+    config: Config
+    hardware: Hardware
+    facts: dict[str, Any]  # of ours
     others: dict[str, Other] = field(default_factory=dict)
     contestants: list[Contestant] = field(default_factory=list)
     losses: dict[str, float] = field(default_factory=dict)
@@ -93,71 +76,63 @@ class _Race:
 def _section(name: str, config: Config, given: Given, timing: Timing, threads: int, view: View) -> Section:
     check_comparable(config)
     view.phase(f"throughput, {name}: compiling", 1 + len(_chosen(config, given)))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         torch.set_num_threads(threads)  # before anything is compiled: code for a CPU is made for so many
-        race = _line_up(config, random_tokens(config, Path(folder)), Path(folder), given, view)
+        race = _line_up(config, Path(folder), given, threads, view, processes)
         view.phase(f"throughput, {name}", len(race.contestants) * (timing.rounds + 1))
-        synchronise = cuda_synchronise(race.ours.hardware.device.type)
+        synchronise = cuda_synchronise(race.hardware.device.type)
         measured = compete(race.contestants, timing, threads, synchronise, view.tick)
-    return _tabulate(name, config, race, measured)
+    return _tabulate(name, race, measured)
 
 
-def _line_up(config: Config, tokens: TokenFile, folder: Path, given: Given, view: View) -> _Race:
+def _line_up(
+    config: Config, folder: Path, given: Given, threads: int, view: View, processes: contextlib.ExitStack
+) -> _Race:
+    hardware = resolve_hardware(config.train)
+    device, alike = hardware.device.type, same_function(config)
+    tokens = random_tokens(config, folder).path
+
+    def contestant(build: Callable[..., object], *words: object) -> Ask:
+        return here(build, *words) if device == "cuda" else processes.enter_context(Apart(threads, build, *words))
+
     view.tick(OURS)
-    ours = OurTraining(config, tokens, folder)
-    device = ours.hardware.device.type
-    race = _Race(ours, contestants=[Contestant(OURS, ours.train), Contestant(LOOK, ours.look)])
-    batch = ours.batch()
-    x, y = batch[:, :-1].contiguous(), batch[:, 1:].contiguous()
-    race.losses[OURS] = ours.loss(x, y)
-    alike = same_function(config)
-    loops: dict[str, PlainLoop] = {}
+    ours = contestant(Ours, config, tokens, folder)
+    race = _Race(config, hardware, {}, contestants=[_works(OURS, ours, "train"), _works(LOOK, ours, "look")])
+    race.losses[OURS] = ours("loss_at_start")
+    asked: dict[str, Ask] = {}
     for other in _chosen(config, given):
         if other.library == "transformers" and importlib.util.find_spec("transformers") is None:
             race.failed[other.name] = "not installed: pip install transformers"
             continue
-        network: nn.Module = plain_gpt(config) if other.library == "plain" else Llama(config)
-        if alike:
-            copy_weights(ours.network, network)  # type: ignore[arg-type]
-        # transformers' Trainer takes the fused AdamW on every device, nanoGPT on a GPU.
-        fused = device == "cuda" or other.library == "transformers"
-        loops[other.name] = plain_loop(network, config, tokens.tokens, device, other.bf16, other.compiled, fused)
+        asked[other.name] = contestant(Theirs, config, tokens, other, device, alike)
         race.others[other.name] = other
-        race.losses[other.name] = loops[other.name].loss(x, y)
+        race.losses[other.name] = asked[other.name]("loss_at_start")
     if alike:
         _check_losses(race)
-    ours.warm_up()
-    for name, loop in loops.items():
+    ours("warm_up")
+    race.facts = ours("facts")
+    for name, ask in asked.items():
         view.tick(name)
-        problem = _first_steps(loop.train)
+        problem = ask("problem")
         if problem:
             race.failed[name] = problem
         else:
-            race.contestants.append(Contestant(name, loop.train))
+            race.contestants.append(_works(name, ask, "train"))
     return race
+
+
+def _works(name: str, ask: Ask, method: str) -> Contestant:
+    return Contestant(name, lambda n: ask(method, n))
 
 
 def _chosen(config: Config, given: Given) -> list[Other]:
     return others(is_cuda(given), given.quick, config.train.compile == "off")
 
 
-def _first_steps(train: Callable[[int], None]) -> str | None:
-    """Compile and take a step; what went wrong where something did, which is a result of its own."""
-    try:
-        train(1)
-    except torch.OutOfMemoryError:
-        gc.collect()
-        torch.cuda.empty_cache()
-        return "out of memory"
-    except torch._dynamo.exc.TorchDynamoException as error:
-        return f"torch.compile failed: {type(error).__name__}"
-    return None
-
-
 def _check_losses(race: _Race) -> None:
     """The same weights on the same batch: whoever computes something else is no contestant."""
     for name, loss in race.losses.items():
-        rounded = race.ours.hardware.bf16 or (name in race.others and race.others[name].bf16)
+        rounded = race.hardware.bf16 or (name in race.others and race.others[name].bf16)
         limit = _BF16 if rounded else _FP32
         close = math.isclose(loss, race.losses[OURS], rel_tol=limit, abs_tol=limit)
         check_here(close, f"a loss of {loss:.5f} ({name}) and of {race.losses[OURS]:.5f} with the same weights")
@@ -169,23 +144,23 @@ def observed(measured: Mapping[str, Spread], probe_every: int) -> Spread:
     return Spread([step + (look - step) / probe_every for step, look in zip(steps, looks, strict=True)])
 
 
-def _tabulate(name: str, config: Config, race: _Race, measured: Mapping[str, Spread]) -> Section:
-    hardware, every = race.ours.hardware, config.observe.probe_every
+def _tabulate(name: str, race: _Race, measured: Mapping[str, Spread]) -> Section:
+    config, hardware, every = race.config, race.hardware, race.config.observe.probe_every
     step = {OURS: observed(measured, every)} | {k: v for k, v in measured.items() if k not in (OURS, LOOK)}
     tokens = config.train.batch_size * config.train.seq_len
-    flops = _flops_per_token(race.ours.network, config)
+    flops = race.facts["flops_per_token"]
     peak = peak_flops(hardware.name)
     section = Section(
         f"Training throughput, {name}: {in_words(config)}",
         ["", "tokens/s", "quartiles", "step", *(["MFU"] if peak else []), "normlab is"],
-        {"shape": name, **plain_facts(config), "precision": hardware.precision, "compiled": race.ours.step.compiled,
-         "probe_every": every, "flops_per_token": flops, "peak_flops": peak, "loss_at_start": race.losses},
+        {"shape": name, **plain_facts(config), **race.facts, "probe_every": every, "peak_flops": peak,
+         "loss_at_start": race.losses},
     )  # fmt: skip
     for who, spread in step.items():
         rate = spread.map(lambda s: tokens / s)
         faster = ratio(spread, step[OURS])
         share = mfu(rate.median, flops, hardware.name)
-        label = f"normlab ({_ours_in_words(race.ours)})" if who == OURS else who
+        label = f"normlab ({_ours_in_words(race.facts)})" if who == OURS else who
         row: dict[str, Any] = {
             "name": who, "seconds_per_step": spread.plain(), "tokens_per_s": rate.plain(), "mfu": share,
             "normlab_is_faster_by": faster.plain(),
@@ -198,6 +173,7 @@ def _tabulate(name: str, config: Config, race: _Race, measured: Mapping[str, Spr
     section.notes = [
         f"normlab as a run does it: every step's loss and gradient norm, a look inside every {every} steps. "
         "Ratios: median and range of the rounds."
+        + ("" if hardware.device.type == "cuda" else " Each in a process of its own, one at work at a time.")
     ]
     if peak:
         section.notes.append(
@@ -210,15 +186,8 @@ def _tabulate(name: str, config: Config, race: _Race, measured: Mapping[str, Spr
     return section
 
 
-def _ours_in_words(ours: OurTraining) -> str:
-    return f"{ours.hardware.precision}, {'compiled' if ours.step.compiled else 'eager'}"
-
-
-def _flops_per_token(network: nn.Module, config: Config) -> int:
-    counts, head = count_parameters(network), getattr(network, "head", None)
-    weight: Tensor = network.embed.weight if head is None else head.weight  # type: ignore[union-attr,assignment]
-    multiplied = counts["non_embedding"] + weight.numel() - (counts["total"] - counts["active"])
-    return flops_per_token(multiplied, config.model, config.train.seq_len)
+def _ours_in_words(facts: Mapping[str, Any]) -> str:
+    return f"{facts['precision']}, {'compiled' if facts['compiled'] else 'eager'}"
 
 
 def _verdict(step: Mapping[str, Spread], race: _Race) -> str:

@@ -23,6 +23,7 @@ from normlab.observe.sinks import DiskSink, Sink, read_rows, rewind
 from normlab.observe.spikes import clip_rate, startup_overshoot, summarize_spikes
 from normlab.observe.throughput import flops_per_token, mfu
 from normlab.results import FINISHED
+from normlab.training.allocator import keep_freed_memory
 from normlab.training.console import TrainingView
 from normlab.training.folder import RunFolder
 from normlab.training.hardware import resolve_hardware
@@ -71,6 +72,8 @@ def _train(config: Config, folder: RunFolder, parallel: Parallel) -> dict[str, A
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     hardware = resolve_hardware(config.train)
+    if hardware.device.type == "cpu":
+        keep_freed_memory()
     data = prepare(config.data)
     parallel.first(lambda: _check_fit(config, data))
     if len(set(parallel.gather(data.fingerprint))) > 1:
