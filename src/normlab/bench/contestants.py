@@ -40,8 +40,9 @@ class Other:
 class Ours:
     """A run, on the tokens in a file; its rows go to ``folder``."""
 
-    def __init__(self, config: Config, tokens: Path, folder: Path) -> None:
-        self._training = OurTraining(config, TokenFile(tokens), folder)
+    def __init__(self, config: Config, tokens: Path, folder: Path, keep_memory: bool = True) -> None:
+        folder.mkdir(exist_ok=True)
+        self._training = OurTraining(config, TokenFile(tokens), folder, keep_memory)
         self.train, self.look = self._training.train, self._training.look
 
     def loss_at_start(self) -> float:

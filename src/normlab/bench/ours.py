@@ -31,12 +31,12 @@ _WINDOWS = 64  # batches of a token file
 class OurTraining:
     """One run's network and optimizer, with its batches, its rows on disk and its looks inside.
 
-    Built and compiled when this returns. ``folder`` gets metrics.jsonl and probes.jsonl.
+    ``folder`` gets metrics.jsonl and probes.jsonl. ``keep_memory``: as a run does, for all of this process.
     """
 
-    def __init__(self, config: Config, tokens: TokenFile, folder: Path) -> None:
+    def __init__(self, config: Config, tokens: TokenFile, folder: Path, keep_memory: bool = True) -> None:
         self.config, self.hardware = config, resolve_hardware(config.train)
-        if self.hardware.device.type == "cpu":
+        if keep_memory and self.hardware.device.type == "cpu":
             keep_freed_memory()
         self.network = GPT(config, vocabulary(config)).to(self.hardware.device)
         self.step = TrainingStep(self.network, build_optimizer(self.network, config.optim), self.hardware, config)

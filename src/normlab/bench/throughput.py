@@ -34,7 +34,7 @@ from normlab.config.schema import Config
 from normlab.observe.throughput import mfu, peak_flops
 from normlab.training.hardware import Hardware, resolve_hardware
 
-OURS, LOOK = "normlab", "normlab, a look inside"
+OURS, LOOK, GIVEN_BACK = "normlab", "normlab, a look inside", "normlab, memory given back at each step"
 # Largest difference of two losses at the start that rounding explains.
 _FP32, _BF16 = 1e-4, 2e-2
 
@@ -96,9 +96,13 @@ def _line_up(
         return here(build, *words) if device == "cuda" else processes.enter_context(Apart(threads, build, *words))
 
     view.tick(OURS)
-    ours = contestant(Ours, config, tokens, folder)
+    ours = contestant(Ours, config, tokens, folder / "ours")
     race = _Race(config, hardware, {}, contestants=[_works(OURS, ours, "train"), _works(LOOK, ours, "look")])
     race.losses[OURS] = ours("loss_at_start")
+    if device == "cpu" and not given.quick:  # what training/allocator.py gives
+        without = contestant(Ours, config, tokens, folder / "given_back", False)
+        without("warm_up")
+        race.contestants.append(_works(GIVEN_BACK, without, "train"))
     asked: dict[str, Ask] = {}
     for other in _chosen(config, given):
         if other.library == "transformers" and importlib.util.find_spec("transformers") is None:
