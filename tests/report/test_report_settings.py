@@ -11,11 +11,13 @@ from synthetic_runs import write_run
 
 from normlab.config.identity import run_dir
 from normlab.experiment.grid import cells
-from normlab.experiment.schema import Experiment
+from normlab.experiment.schema import Experiment, load_experiment
 from normlab.report.comparison import _once, compare
 from normlab.report.fairness import UnfairComparison
-from normlab.report.runs import load_runs
+from normlab.report.labels import init_name
+from normlab.report.runs import as_text, load_runs
 from normlab.report.table import build_table
+from normlab.sweep.asked import known_experiments
 
 EXPERIMENT = Experiment(
     name="synthetic", question="?", overrides=["scale=smoke"], grid={"placement": ["pre", "post"]}, seeds=[0, 1],
@@ -67,3 +69,10 @@ def test_damaged_runs_stay_apart_and_a_copy_counts_once(tmp_path: Path) -> None:
         for seed in (1, 2):
             (write_run(tmp_path / root, "pre", seed) / "config.yaml").write_text("[")
     assert sorted(_once(load_runs(tmp_path))["status"]) == ["corrupt"] * 4 + ["done"]
+
+
+def test_the_inits_of_one_experiment_have_names_that_differ() -> None:
+    """A long one is cut in the table: never to what another row has too."""
+    grids = [product for name in known_experiments() for product in load_experiment(name).grid]
+    inits = [[init_name(as_text(init)) for init in product["init"]] for product in grids if "init" in product]
+    assert inits and all(len(names) == len(set(names)) for names in inits)

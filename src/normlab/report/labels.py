@@ -26,7 +26,7 @@ _NORMS = {
     "dyt": "DyT",
     "derf": "Derf",
 }
-LONG_INIT = 24  # characters; a longer one stands in a note
+LONG_INIT = 32  # characters; a longer one stands in a note
 _FACTORS = {
     "placement": "Method",
     "norm": "Norm type",
