@@ -3,10 +3,11 @@ have alone, and changes nobody else's."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 
 from normlab.errors import UserError
+
+_PATIENCE = 10.0  # seconds until a process that should end is killed
 
 Ask = Callable[..., Any]  # ("method", *arguments) -> what the contestant's method returns
 
@@ -30,13 +33,26 @@ class Apart:
         context = multiprocessing.get_context("spawn")  # a fork would have this process's allocator and locks
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, threads, build, given), daemon=True)
-        self._process.start()
+        with _interrupts_ignored():  # inherited: a Ctrl-C is for who asks
+            self._process.start()
         theirs.close()
-        self._answer()
+        try:
+            self._answer()
+        except BaseException:
+            self.close()
+            raise
 
     def __call__(self, method: str, *given: object) -> Any:
-        self._pipe.send((method, given))
+        with contextlib.suppress(OSError):  # it has ended: what there is to say comes from `_answer`
+            self._pipe.send((method, given))
         return self._answer()
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._pipe.close()  # at rest, it reads the end, and ends
+        self._process.join(_PATIENCE)
+        self._process.kill()
+        self._process.join()
 
     def __enter__(self) -> Apart:
         return self
@@ -44,9 +60,7 @@ class Apart:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pipe.close()  # it reads the end, and ends
-        self._process.join(10)
-        self._process.kill()
+        self.close()
 
     def _answer(self) -> Any:
         try:
@@ -68,27 +82,30 @@ def here(build: Callable[..., object], *given: object) -> Ask:
 
 
 def _serve(pipe: Connection, threads: int, build: Callable[..., object], given: tuple[object, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who asks
     torch.set_num_threads(threads)
-    contestant: object = None
-    method: str | None = None
-    arguments: tuple[object, ...] = ()
-    while True:
+
+    def answer(function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        # What is there already is not looked at again: torch alone brings a million objects, a compiler as many.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
         try:
-            answer = None
-            if method is None:
-                contestant = build(*given)
-                gc.collect()
-                gc.freeze()  # collections look at what is new; torch alone brings a million objects
-            else:
-                gc.collect()
-                gc.disable()
-                answer = getattr(contestant, method)(*arguments)
-                gc.enable()
-            pipe.send((False, answer))
+            pipe.send((False, function(*arguments)))
         except UserError as error:
             pipe.send((True, error))
-        try:
+
+    made: list[object] = []
+    answer(lambda: made.append(build(*given)), ())
+    with contextlib.suppress(EOFError):  # nobody asks any more
+        while True:
             method, arguments = pipe.recv()
-        except EOFError:
-            return
+            answer(getattr(made[0], method), arguments)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

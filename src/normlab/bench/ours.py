@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from normlab.allocator import keep_freed_memory
 from normlab.bench.shapes import vocabulary
 from normlab.config.schema import Config
 from normlab.data import Loader, TokenFile
@@ -19,7 +20,6 @@ from normlab.observe.depth import step_scalars
 from normlab.observe.layers import probe_activations
 from normlab.observe.sinks import DiskSink, Row
 from normlab.observe.updates import StepProbe
-from normlab.training.allocator import keep_freed_memory
 from normlab.training.hardware import resolve_hardware
 from normlab.training.optim import build_optimizer
 from normlab.training.schedule import learning_rate

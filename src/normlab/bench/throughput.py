@@ -99,7 +99,7 @@ def _line_up(
     ours = contestant(Ours, config, tokens, folder / "ours")
     race = _Race(config, hardware, {}, contestants=[_works(OURS, ours, "train"), _works(LOOK, ours, "look")])
     race.losses[OURS] = ours("loss_at_start")
-    if device == "cpu" and not given.quick:  # what training/allocator.py gives
+    if device == "cpu" and not given.quick:  # what allocator.py gives
         without = contestant(Ours, config, tokens, folder / "given_back", False)
         without("warm_up")
         race.contestants.append(_works(GIVEN_BACK, without, "train"))

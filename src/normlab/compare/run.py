@@ -57,10 +57,10 @@ class ComparedRun:
             return "damaged"
         return str(self.row.get("outcome") or self.status) if self.status in FINISHED else self.status
 
-    @property
+    @cached_property
     def averaged(self) -> bool:
         """Whether it may enter a mean over seeds, by the rule of the tables."""
-        return not usable(pd.DataFrame([self.row | {"outcome": self.verdict}]), "val_loss").empty
+        return not usable(pd.DataFrame([self.row | {"status": self.status, "outcome": self.verdict}]), "val_loss").empty
 
     @property
     def final_loss(self) -> float | None:

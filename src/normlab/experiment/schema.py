@@ -20,6 +20,7 @@ figures: [loss_curves, gradient_depth]
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,12 @@ class PaperColumn(Strict):
     source: str  # as it should be cited, with the table's number
     metric: str  # what the numbers are: "C4 perplexity"
     values: dict[str, Value]  # row label -> number, or a word such as "diverges"
+
+    @field_validator("values")
+    @classmethod
+    def _numbers(cls, values: dict[str, Value]) -> dict[str, Value]:
+        """1e-3 is a word to YAML."""
+        return {label: _as_number(value) for label, value in values.items()}
 
 
 class Search(Strict):
@@ -217,3 +224,11 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = ()) -> Experim
         return experiment.model_copy(update={"grid": grid, "baseline": first})
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _as_number(value: Value) -> Value:
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        number = math.nan
+    return number if math.isfinite(number) else value

@@ -20,15 +20,10 @@ def assemble(
     notes_beside: Sequence[str] = (),
 ) -> Table:
     """One line per row of ``table_rows``, in their order. ``sentence``: what the numbers are, after the question."""
-    return Table(
-        name,
-        caption(comparison, sentence),
-        [column for column, _ in made],
-        [[cell(row) for _, cell in made] for row in table_rows(comparison)],
-        notes,
-        [heading for heading, _ in in_groups(comparison.rows, comparison.experiment)],
-        list(notes_beside),
-    )
+    grouped = in_groups(comparison.rows, comparison.experiment)
+    columns, body = [column for column, _ in made], [[cell(row) for _, cell in made] for _, row in grouped]
+    headings = [heading for heading, _ in grouped]
+    return Table(name, caption(comparison, sentence), columns, body, notes, headings, list(notes_beside))
 
 
 def table_rows(comparison: Comparison) -> list[Row]:

@@ -44,7 +44,7 @@ def factor_columns(comparison: Comparison, without: Sequence[str | None] = ()) -
 def init_cell(row: Row) -> Cell:
     """The init in force; where the factor asked for the recipe, which that was."""
     used = list(dict.fromkeys(row.runs["init"])) if len(row.runs) else []
-    text = " / ".join(init_name(init) for init in used) or NOTHING
+    text = " / ".join(init_name(init) for init in used) or as_text(row.cell.get("init", NOTHING))
     if row.cell.get("init") == "recipe" and used:
         text = f"recipe: {text}"
     return Cell(text, (" / ".join(used) or None,))

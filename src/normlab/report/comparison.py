@@ -17,7 +17,7 @@ from normlab.report import fairness
 from normlab.report.grid import Cell, all_seeds, of_one_setting, runs_of_cells
 from normlab.report.labels import row_label
 from normlab.report.row import Row
-from normlab.report.runs import as_number, as_text, load_metrics, load_probes
+from normlab.report.runs import as_number, as_setting, as_text, load_metrics, load_probes
 from normlab.report.statistics import degraded_above, holm, paired_difference
 from normlab.results import FINISHED, LOST
 
@@ -192,7 +192,7 @@ def _attach_baselines(rows: list[Row], experiment: Experiment) -> None:
     if not wanted:
         return
     for row in rows:
-        row.is_baseline = all(as_text(row.cell.get(f)) == as_text(v) for f, v in wanted.items())
+        row.is_baseline = all(as_setting(row.cell.get(f)) == as_setting(v) for f, v in wanted.items())
     bases = [row for row in rows if row.is_baseline]
     for row in rows:
         if row.is_baseline:

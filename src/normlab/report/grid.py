@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from normlab.config.identity import treatment_hash
@@ -125,7 +126,9 @@ def _value_in(run: pd.Series, factor: str, wanted: Value) -> Any:
 
 
 def _same(found: Any, wanted: Value) -> bool:
-    """A run's frame has a missing slot as NaN, and a specification with other spaces."""
+    """A run's frame has a missing slot as NaN, a specification with other spaces, and ``true`` where a grid has 1."""
+    if isinstance(found, (bool, np.bool_)) and isinstance(wanted, (int, float)):
+        return bool(found == wanted)
     return as_setting(found).replace(" ", "") == as_setting(wanted).replace(" ", "")
 
 

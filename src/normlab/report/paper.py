@@ -8,7 +8,7 @@ from normlab.experiment.schema import PaperColumn, Value
 from normlab.report.comparison import Comparison
 from normlab.report.labels import METRICS, factor_name
 from normlab.report.row import Row
-from normlab.report.runs import as_text
+from normlab.report.runs import as_setting, as_text
 from normlab.report.table import Cell, Column
 from normlab.results import FINISHED, LOST
 
@@ -40,12 +40,16 @@ def published_column(index: int, paper: PaperColumn) -> tuple[Column, Callable[[
     return column, lambda row: Cell(published_text(paper, row), (published(paper, row),))
 
 
-def direction_column(index: int, paper: PaperColumn, judge: Judge) -> tuple[Column, Callable[[Row], Cell]]:
+def direction_column(
+    index: int, paper: PaperColumn, judge: Judge, everywhere: bool = False
+) -> tuple[Column, Callable[[Row], Cell]]:
+    """``everywhere``: in print too, where ``summary`` says the same in a line."""
+
     def cell(row: Row) -> Cell:
         said = judge(paper, row)
         return Cell(said or "–", (said or None,))
 
-    return Column("direction", (f"published_{index}_direction",), f"Published [{index}]", everywhere=False), cell
+    return Column("direction", (f"published_{index}_direction",), f"Published [{index}]", everywhere), cell
 
 
 def published(paper: PaperColumn, row: Row) -> Value:
@@ -59,6 +63,8 @@ def published_text(paper: PaperColumn, row: Row) -> str:
     value = published(paper, row)
     if not _is_number(value):
         return "–" if value is None else as_text(value)
+    if "LR" in paper.metric:  # of several magnitudes: decimals of one would be noise in another
+        return as_text(value)
     decimals = [len(as_text(number).partition(".")[2]) for number in paper.values.values() if _is_number(number)]
     return f"{value:.{max(decimals)}f}"
 
@@ -110,7 +116,7 @@ def _elsewhere(row: Row) -> str:
     lives = ended.index.isin(row.usable_of(ended).index) & ~ended["outcome"].isin(_FAILED)
     if lives.all():
         return NOT_HERE
-    others = ended[~lives][row.tune].map(as_text).ne(as_text(row.tuned)) if row.tune else None
+    others = ended[~lives][row.tune].map(as_setting).ne(as_setting(row.tuned)) if row.tune else None
     if others is None or not others.any():
         return "on a tuning seed alone"
     return f"only at another {factor_name(str(row.tune))}"

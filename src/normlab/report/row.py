@@ -10,7 +10,7 @@ import pandas as pd
 from normlab.experiment.schema import Value
 from normlab.report.grid import Cell
 from normlab.report.labels import row_label
-from normlab.report.runs import as_text
+from normlab.report.runs import as_setting, as_text
 from normlab.report.statistics import ALPHA, Estimate, estimate
 from normlab.results import FINISHED, LOST
 
@@ -42,7 +42,7 @@ class Row:
 
     def without(self, *factors: str) -> tuple[tuple[str, str], ...]:
         """The other factors with their values: equal for rows that differ in nothing but ``factors``."""
-        return tuple((factor, as_text(value)) for factor, value in self.cell.items() if factor not in factors)
+        return tuple((factor, as_setting(value)) for factor, value in self.cell.items() if factor not in factors)
 
     @property
     def placement(self) -> str:

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+from normlab.allocator import give_back_memory
 from normlab.errors import EXIT_DISK
 
 _PLACEMENTS = 16  # whose compiled code is kept at once
@@ -81,6 +82,7 @@ def _clean_up() -> None:
     gc.collect()  # a network is full of cycles
     if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    give_back_memory()
 
 
 if __name__ == "__main__":

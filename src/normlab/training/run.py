@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from normlab.allocator import keep_freed_memory
 from normlab.config.lock import run_lock
 from normlab.config.schema import Config
 from normlab.data import Prepared, prepare
@@ -23,7 +24,6 @@ from normlab.observe.sinks import DiskSink, Sink, read_rows, rewind
 from normlab.observe.spikes import clip_rate, startup_overshoot, summarize_spikes
 from normlab.observe.throughput import flops_per_token, mfu
 from normlab.results import FINISHED
-from normlab.training.allocator import keep_freed_memory
 from normlab.training.console import TrainingView
 from normlab.training.folder import RunFolder
 from normlab.training.hardware import resolve_hardware
@@ -72,9 +72,9 @@ def _train(config: Config, folder: RunFolder, parallel: Parallel) -> dict[str, A
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     hardware = resolve_hardware(config.train)
+    data = prepare(config.data)
     if hardware.device.type == "cpu":
         keep_freed_memory()
-    data = prepare(config.data)
     parallel.first(lambda: _check_fit(config, data))
     if len(set(parallel.gather(data.fingerprint))) > 1:
         raise UserError("the processes of this run prepared different data; let data.cache_dir be one that all can see")

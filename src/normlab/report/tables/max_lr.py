@@ -50,7 +50,7 @@ def max_lr(comparison: Comparison) -> Table:
         header = f"× {baseline_name(comparison)} [95 % CI]"
         made.append((Column(header, ("ratio", "ratio_lo", "ratio_hi")), lambda row: _ratio_cell(of_row, row)))
     for index, paper in publications(comparison):
-        made += [published_column(index, paper), direction_column(index, paper, _by_limits(of_row))]
+        made += [published_column(index, paper), direction_column(index, paper, _by_limits(of_row), everywhere=True)]
     return assemble("max_lr", comparison, "", made, notes_on_runs(comparison, _notes(comparison)))
 
 
@@ -123,6 +123,6 @@ def _notes(comparison: Comparison) -> list[str]:
     if publications(comparison):
         written.append(
             "Direction: whether ours bears more or less than the baseline as published; undecided: our interval "
-            "includes 1, or runs that did not break hide the order."
+            "includes 1, or runs that did not break hide the order; equal there: no published difference."
         )
     return written
