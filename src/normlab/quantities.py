@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -11,6 +13,14 @@ def count(number: float, digits: int = 3, gap: str = " ") -> str:
         if number >= scale:
             return f"{number / scale:.{digits}g}{gap}{unit}"
     return f"{number:g}"
+
+
+def as_number(value: Any) -> float | None:
+    """A setting's value as a number, where it is one: 1e-3, which YAML reads as a word, too."""
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def duration(seconds: float) -> str:

@@ -66,10 +66,10 @@ class Apart:
         try:
             failed, answer = self._pipe.recv()
         except (EOFError, OSError):
-            self._process.join(10)
-            raise UserError(
-                f"a process of the benchmark ended with {self._process.exitcode}; is memory short?"
-            ) from None
+            self._process.join(_PATIENCE)
+            code = self._process.exitcode
+            why = "was killed; is memory short?" if code == -signal.SIGKILL else f"ended with {code}"
+            raise UserError(f"a process of the benchmark {why}") from None
         if failed:
             raise answer
         return answer

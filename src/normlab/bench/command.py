@@ -30,7 +30,7 @@ BENCHMARKS = {
 }
 _QUICK_ROUNDS, _QUICK_SECONDS = 3, 0.3
 _SHAPED = ("throughput", "placements", "observing")  # those that know shapes by name
-_AS_A_RUN = ("placements", "norms", "attention", "observing")  # in this process, which treats memory as a run does
+_PARTS = ("norms", "attention")  # parts of a run without one, measured with memory treated as a run does
 _CPU_ONLY = ("data", "sweep")
 
 
@@ -57,7 +57,7 @@ def _run(name: str, given: Given) -> None:
     threads = _threads(given)
     device_type = "cuda" if name not in _CPU_ONLY and is_cuda(given) else "cpu"
     before = torch.get_num_threads()
-    if name in _AS_A_RUN and device_type == "cpu":
+    if name in _PARTS and device_type == "cpu":
         keep_freed_memory()
     try:
         with View() as view:

@@ -20,8 +20,8 @@ figures: [loss_curves, gradient_depth]
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ from normlab.experiment.scales import (
     with_numbers,
 )
 from normlab.placement.schema import Strict
+from normlab.quantities import as_number
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Metric = Literal["val_loss", "val_bpb", "train_loss", "best_val_loss"]  # what a run's summary.json ends with
@@ -56,7 +57,8 @@ class PaperColumn(Strict):
     @classmethod
     def _numbers(cls, values: dict[str, Value]) -> dict[str, Value]:
         """1e-3 is a word to YAML."""
-        return {label: _as_number(value) for label, value in values.items()}
+        words = {label: as_number(value) for label, value in values.items() if isinstance(value, str)}
+        return values | {label: number for label, number in words.items() if number is not None and isfinite(number)}
 
 
 class Search(Strict):
@@ -224,11 +226,3 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = ()) -> Experim
         return experiment.model_copy(update={"grid": grid, "baseline": first})
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def _as_number(value: Value) -> Value:
-    try:
-        number = float(value) if isinstance(value, str) else math.nan
-    except ValueError:
-        number = math.nan
-    return number if math.isfinite(number) else value

@@ -13,11 +13,12 @@ import pandas as pd
 from normlab.errors import UserError
 from normlab.experiment.schema import Experiment, Value
 from normlab.experiment.tuning import best_value
+from normlab.quantities import as_number
 from normlab.report import fairness
 from normlab.report.grid import Cell, all_seeds, of_one_setting, runs_of_cells
 from normlab.report.labels import row_label
 from normlab.report.row import Row
-from normlab.report.runs import as_number, as_setting, as_text, load_metrics, load_probes
+from normlab.report.runs import as_setting, as_text, load_metrics, load_probes
 from normlab.report.statistics import degraded_above, holm, paired_difference
 from normlab.results import FINISHED, LOST
 

@@ -19,6 +19,7 @@ from normlab.config.identity import treatment_hash
 from normlab.config.schema import Config
 from normlab.errors import UserError, nearest
 from normlab.placement.schema import InitSpec
+from normlab.quantities import as_number
 from normlab.results import read_config, read_summary
 from normlab.seal import broken_seal
 
@@ -83,14 +84,6 @@ def as_text(value: Any) -> str:
     if isinstance(value, (int, float)):
         return f"{value:.10g}"
     return " ".join(str(value).split())
-
-
-def as_number(value: Any) -> float | None:
-    """A setting's value as a number, where it is one: 1e-3, which YAML reads as a word, too."""
-    try:
-        return None if value is None or isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def as_setting(value: Any) -> str:
