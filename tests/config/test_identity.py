@@ -25,6 +25,7 @@ def test_a_new_key_with_a_neutral_default_renames_nothing(monkeypatch):
     config = compose(["placement=hybrid", "model=nano"])
     before = treatment_hash(config)
     monkeypatch.setattr(identity, "treatment", lambda config: {**treatment(config), "new": {"key": None}})
+    monkeypatch.setattr(identity, "_default_treatment", lambda: identity.treatment(Config()))
     assert treatment_hash(config) == before
 
 

@@ -20,6 +20,7 @@ from normlab.observe.depth import step_scalars
 from normlab.observe.layers import probe_activations
 from normlab.observe.sinks import DiskSink, Row
 from normlab.observe.updates import StepProbe
+from normlab.training.graph import GraphedStep
 from normlab.training.hardware import resolve_hardware
 from normlab.training.optim import build_optimizer
 from normlab.training.schedule import learning_rate
@@ -39,7 +40,9 @@ class OurTraining:
         if keep_memory and self.hardware.device.type == "cpu":
             keep_freed_memory()
         self.network = GPT(config, vocabulary(config)).to(self.hardware.device)
-        self.step = TrainingStep(self.network, build_optimizer(self.network, config.optim), self.hardware, config)
+        optimizer = build_optimizer(self.network, config.optim, self.hardware.graphed)
+        self.step = TrainingStep(self.network, optimizer, self.hardware, config)
+        self.take_step = GraphedStep(self.step) if self.hardware.graphed else self.step
         self.loader = Loader(tokens, config.train.seq_len, config.train.batch_size, config.seed)
         self.disk = DiskSink(folder)
         self.probe_tokens = self.batch()[: config.observe.probe_sequences, :-1]
@@ -118,14 +121,13 @@ class OurTraining:
 
     def update(self, lr: float) -> None:
         """What follows the gradients in a training loop that measures nothing."""
-        for group in self.step.optimizer.param_groups:
-            group["lr"] = lr
+        self.step.set_lr(lr)
         self.step.optimizer.step()
         self.network.after_update()
         self.step.optimizer.zero_grad(set_to_none=True)
 
     def _step(self, probe: StepProbe | None) -> Tensor:
-        return self.step(*self.next(), probe)
+        return self.take_step(*self.next(), probe)
 
     def _flush(self, pending: list[Tensor]) -> list[StepRow]:
         first = self.done - len(pending) + 1

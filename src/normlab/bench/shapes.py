@@ -28,7 +28,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "paper_550m": ("model=paper_550m", "train.seq_len=4096", "train.batch_size=8", "train.micro_batch_size=4"),
     "paper_1.2b": ("model=paper_1.2b", "train.seq_len=4096", "train.batch_size=4", "train.micro_batch_size=2"),
 }  # fmt: skip
-_CPU, _GPU = ("small", "nanogpt_cpu"), ("paper_151m", "paper_550m", "paper_1.2b")
+_CPU, _GPU = ("small", "nanogpt_cpu"), ("small", "paper_151m", "paper_550m", "paper_1.2b")
 _OWN_SIZE = ("model", "scale", "preset")  # an override of one of these is a shape by itself
 
 

@@ -32,26 +32,29 @@ from normlab.bench.view import View
 from normlab.config.compose import compose
 from normlab.config.schema import Config
 from normlab.observe.throughput import mfu, peak_flops
-from normlab.training.hardware import Hardware, resolve_hardware
+from normlab.training.hardware import Hardware, has_bf16, resolve_hardware
 
-OURS, LOOK, GIVEN_BACK = "normlab", "normlab, a look inside", "normlab, memory given back at each step"
+OURS, LOOK = "normlab", "normlab, a look inside"
+GIVEN_BACK, GRAPHED = "normlab, memory given back at each step", "normlab, a CUDA graph"
+_SMALL = 512  # width up to which launching kernels may be what a GPU's step takes
 # Largest difference of two losses at the start that rounding explains.
 _FP32, _BF16 = 1e-4, 2e-2
 
 
-def others(cuda: bool, quick: bool, eager: bool) -> list[Other]:
+def others(cuda: bool, quick: bool, eager: bool, has_bf16: bool = True) -> list[Other]:
     """On a CPU the plain loop is float32, as nanoGPT's is; that loop in bf16 is shown to say what bf16 alone gives.
 
-    ``eager``: train.compile=off, which holds for everybody.
+    ``eager``: train.compile=off, which holds for everybody. ``has_bf16``: without it in hardware bfloat16 is several
+    times slower than float32, and nobody's choice.
     """
-    bf16 = [True] if cuda else [False, True]
+    bf16 = [True] if cuda else [False, *([True] if has_bf16 else [])]
     found = [
         Other(library, kind, mode) for library in ("plain", "transformers") for kind in bf16 for mode in (False, True)
     ]
     found = [other for other in found if cuda or other != Other("plain", True, False)]
     if eager:
         return [other for other in found if not other.compiled]
-    best = [Other("plain", bf16[0], False), Other("plain", bf16[0], True), Other("transformers", True, True)]
+    best = [Other("plain", bf16[0], False), Other("plain", bf16[0], True), Other("transformers", bf16[-1], True)]
     return best if quick else found
 
 
@@ -103,6 +106,11 @@ def _line_up(
         without = contestant(Ours, config, tokens, folder / "given_back", False)
         without("warm_up")
         race.contestants.append(_works(GIVEN_BACK, without, "train"))
+    if device == "cuda" and config.model.d_model <= _SMALL and not config.train.cuda_graph:
+        train = config.train.model_copy(update={"cuda_graph": True})
+        graphed = contestant(Ours, config.model_copy(update={"train": train}), tokens, folder / "graphed")
+        graphed("warm_up")
+        race.contestants.append(_works(GRAPHED, graphed, "train"))
     asked: dict[str, Ask] = {}
     for other in _chosen(config, given):
         if other.library == "transformers" and importlib.util.find_spec("transformers") is None:
@@ -130,7 +138,8 @@ def _works(name: str, ask: Ask, method: str) -> Contestant:
 
 
 def _chosen(config: Config, given: Given) -> list[Other]:
-    return others(is_cuda(given), given.quick, config.train.compile == "off")
+    cuda = is_cuda(given)
+    return others(cuda, given.quick, config.train.compile == "off", has_bf16(cuda))
 
 
 def _check_losses(race: _Race) -> None:
@@ -142,15 +151,16 @@ def _check_losses(race: _Race) -> None:
         check_here(close, f"a loss of {loss:.5f} ({name}) and of {race.losses[OURS]:.5f} with the same weights")
 
 
-def observed(measured: Mapping[str, Spread], probe_every: int) -> Spread:
-    """Seconds per step with its share of a look inside every ``probe_every`` steps, round by round."""
-    steps, looks = measured[OURS].values, measured[LOOK].values
-    return Spread([step + (look - step) / probe_every for step, look in zip(steps, looks, strict=True)])
+def observed(measured: Mapping[str, Spread], name: str, probe_every: int) -> Spread:
+    """Seconds per step of one of ours with its share of a look inside every ``probe_every`` steps, round by round."""
+    rounds = zip(measured[name].values, measured[OURS].values, measured[LOOK].values, strict=True)
+    return Spread([step + (look - plain) / probe_every for step, plain, look in rounds])
 
 
 def _tabulate(name: str, race: _Race, measured: Mapping[str, Spread]) -> Section:
     config, hardware, every = race.config, race.hardware, race.config.observe.probe_every
-    step = {OURS: observed(measured, every)} | {k: v for k, v in measured.items() if k not in (OURS, LOOK)}
+    ours = {name: observed(measured, name, every) for name in (OURS, GIVEN_BACK, GRAPHED) if name in measured}
+    step = ours | {name: spread for name, spread in measured.items() if name in race.others}
     tokens = config.train.batch_size * config.train.seq_len
     flops = race.facts["flops_per_token"]
     peak = peak_flops(hardware.name)

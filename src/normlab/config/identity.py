@@ -5,6 +5,7 @@ Never a clock, never a counter: the same treatment finds the same folder, on any
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -20,6 +21,7 @@ _NOT_TREATMENT = {
     "experiment", "scale", "preset", "seed", "observe", "checkpoint", "wandb", "launch", "runs_dir",
     "placement.name", "placement.init", "norm.name", "model.name", "data.name", "data.cache_dir", "data.workers",
     "optim.name", "train.device", "train.micro_batch_size", "train.parallel", "train.threads",
+    "train.cuda_graph",
 }  # fmt: skip
 # A key that is new with a default that keeps the old behaviour must not rename every run that is on disk: the hash is
 # over what differs from the defaults. Whoever changes what a default means, in the schema or in the code, adds one.
@@ -58,9 +60,14 @@ def sees_micro_batches(config: Config) -> bool:
 
 def treatment_hash(config: Config) -> str:
     """Eight hexadecimal digits that name a treatment."""
-    differs = _without(treatment(config), treatment(Config()))
+    differs = _without(treatment(config), _default_treatment())
     text = json.dumps([_GENERATION, differs], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@functools.cache
+def _default_treatment() -> dict[str, Any]:
+    return treatment(Config())
 
 
 def _without(plain: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -109,6 +109,7 @@ class TrainConfig(Strict):
     parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"  # several processes, by torchrun; auto: ddp
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the processor has it in hardware
     compile: Literal["auto", "on", "off"] = "auto"
+    cuda_graph: bool = False  # on a GPU, launch a step's kernels at once: for networks so small that launching is slow
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1)  # CPU threads; None: all cores
 

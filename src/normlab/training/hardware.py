@@ -21,6 +21,7 @@ class Hardware:
     device: torch.device
     bf16: bool
     compiled: bool
+    graphed: bool = False
 
     @property
     def precision(self) -> str:
@@ -46,7 +47,7 @@ def resolve_hardware(train: TrainConfig) -> Hardware:
         compiled = cuda or (train.steps >= _COMPILE_PAYS_AFTER and bool(shutil.which("g++") or shutil.which("clang++")))
     else:
         compiled = train.compile == "on"
-    return Hardware(torch.device("cuda" if cuda else "cpu"), bf16, compiled)
+    return Hardware(torch.device("cuda" if cuda else "cpu"), bf16, compiled, cuda and train.cuda_graph)
 
 
 def has_bf16(cuda: bool) -> bool:

@@ -25,6 +25,7 @@ from normlab.observe.updates import StepProbe
 from normlab.training.checkpoint import Saved, load_checkpoint, save_checkpoint
 from normlab.training.console import TrainingView
 from normlab.training.folder import RunFolder
+from normlab.training.graph import GraphedStep
 from normlab.training.hardware import Hardware
 from normlab.training.held_out import mean_loss
 from normlab.training.optim import build_optimizer
@@ -73,9 +74,10 @@ class TrainingLoop:
         rank, world = self.parallel.rank, self.parallel.world
         share = self.parallel.share_of(config)
         self.network = self.parallel.shard(network, hardware.device)
-        self.optimizer = build_optimizer(self.network, config.optim)
+        self.optimizer = build_optimizer(self.network, config.optim, hardware.graphed)
         self.micro_batch_size = share.train.sequences_per_forward
         self.step = TrainingStep(self.network, self.optimizer, hardware, share, self.parallel)
+        self.take_step = GraphedStep(self.step) if hardware.graphed else self.step
         self.loader = Loader(data.train, train.seq_len, train.batch_size, config.seed, rank, world)
         self.validation = torch.from_numpy(fixed_windows(data.val, train.seq_len, config.eval.windows))
         # One frozen batch for every probe, the same for every run on this data.
@@ -132,7 +134,7 @@ class TrainingLoop:
     def advance(self, step: int, probe: StepProbe | None = None) -> None:
         """Train on the batch of 1-based ``step``. Nothing waits for the device."""
         lr = learning_rate(self.config.optim, step, self.config.train.steps)
-        self._pending.append(_Pending(step, lr, self.step(self.batch(step), lr, probe)))
+        self._pending.append(_Pending(step, lr, self.take_step(self.batch(step), lr, probe)))
         self.network.set_step(step)
 
     def batch(self, step: int) -> Tensor:

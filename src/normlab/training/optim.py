@@ -9,8 +9,11 @@ from normlab.config.schema import OptimConfig
 from normlab.model.slots import Slot
 
 
-def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) in two groups: decayed, not decayed."""
+def build_optimizer(model: nn.Module, optim: OptimConfig, graphed: bool = False) -> torch.optim.AdamW:
+    """Fused AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) in two groups: decayed, not decayed.
+
+    ``graphed``: with what it reads on the device, the learning rate too, for a graph to read it there.
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     said = _said_by_slots(model)
@@ -22,9 +25,12 @@ def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
         {"params": list(dict.fromkeys(decayed)), "weight_decay": optim.weight_decay},
         {"params": list(dict.fromkeys(free)), "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True
-    )
+    groups = [group for group in groups if group["params"]]
+    optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True)
+    for group in optimizer.param_groups if graphed else ():
+        device = group["params"][0].device
+        group |= {"lr": torch.tensor(optim.lr, device=device), "capturable": device.type == "cuda"}
+    return optimizer
 
 
 def _said_by_slots(model: nn.Module) -> dict[nn.Parameter, bool]:

@@ -72,6 +72,8 @@ class Parallel(Processes):
         if self.world == 1:
             return
         self.share_of(config)
+        if config.train.cuda_graph:
+            raise UserError("train.cuda_graph=true is for a run on one process; leave it out here")
         if config.norm.allow_noncausal:
             raise UserError("norm.allow_noncausal: such a norm's statistics are one process's; train it on one process")
         if self.kind != "fsdp":

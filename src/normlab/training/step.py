@@ -98,8 +98,8 @@ class TrainingStep:
             try:
                 self.backward(batch)
             except torch._dynamo.exc.TorchDynamoException as error:
-                self.parallel.give_up_compiling(_first_line(error))
-                print(f"warning: torch.compile failed here, training eagerly ({_first_line(error)})", flush=True)
+                self.parallel.give_up_compiling(first_line(error))
+                print(f"warning: torch.compile failed here, training eagerly ({first_line(error)})", flush=True)
                 self.compiled, self._objective = False, objective(self.network, self.config)
                 self.backward(batch)
             idle = any(parameter.grad is None for parameter in self.parameters)
@@ -107,21 +107,31 @@ class TrainingStep:
 
     def __call__(self, batch: Tensor, lr: float, probe: StepProbe | None = None) -> Tensor:
         """Train on ``batch`` (B, T + 1). Returns every scalar of the step in one tensor, for ``read``."""
+        self.set_lr(lr)
+        return self.take(batch, probe)
+
+    def set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):  # where a graph reads it
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+
+    def take(self, batch: Tensor, probe: StepProbe | None = None) -> Tensor:
+        """The step at the learning rate that is set."""
         measured = self.backward(batch)
         gradients = self.map.gradient_norms()
         norm = torch.linalg.vector_norm(gradients)
         limit = self.config.optim.grad_clip
         if limit is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, limit, norm, foreach=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         # From the first loss or gradient that is not finite the weights stay as they are, to be looked at: AdamW skips
         # its update where this is 1, on the device, as it does for torch.amp.GradScaler. Of several processes only the
         # gradient counts: each has a loss of its own, but all the same norm, and their weights must not part.
         finite = norm.isfinite()
         if self.parallel.world == 1:
             finite = finite & measured[0].isfinite()
-        self._broken = torch.maximum(self._broken, finite.logical_not())
+        self._broken.copy_(torch.maximum(self._broken, finite.logical_not()))
         self.optimizer.found_inf = self._broken  # type: ignore[attr-defined]
         if probe:
             probe.before()
@@ -157,5 +167,6 @@ class TrainingStep:
         return total
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what it says."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
