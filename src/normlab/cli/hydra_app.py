@@ -6,14 +6,15 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from normlab.config.compose import finalize, one_line_errors, register_schema
+from normlab.config.compose import config_folders, finalize, one_line_errors
+from normlab.config.composer import register_schema
 from normlab.config.overrides import tidy
 from normlab.config.paths import shipped
 from normlab.errors import UserError
@@ -27,7 +28,8 @@ def run_hydra(overrides: Sequence[str], *flags: str, sweep: bool = False) -> int
 
     def task(composed: DictConfig) -> None:
         try:
-            config = finalize(composed, cast(DictConfig, HydraConfig.get()))
+            hydra_config = HydraConfig.get()
+            config = finalize(composed, hydra_config.runtime.choices, hydra_config.overrides.task)
             from normlab.training import train  # torch takes seconds; a mistake above shall not wait for them
 
             summaries.append(train(config))
@@ -37,7 +39,7 @@ def run_hydra(overrides: Sequence[str], *flags: str, sweep: bool = False) -> int
                 raise
             mistakes.append(error)
 
-    register_schema()
+    register_schema(config_folders())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself, in many lines, and exits
     kept, sys.argv = sys.argv, ["normlab", *tidy(overrides), *flags, *(["--multirun"] if sweep else [])]
     try:
