@@ -24,7 +24,7 @@ quickstart: $(INSTALLED)  ## train Pre-, Post-, HybridNorm and HybridNorm* on re
 	$(BIN)/normlab report quickstart
 
 test: $(TESTABLE) lint  ## style, types and the fast tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(TESTABLE)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

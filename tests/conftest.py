@@ -36,6 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--evidence") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--evidence gathers in one process: leave out -n")
     config.stash[_MEASURED] = {"placement": {}, "norm": {}, "preset": {}}
     _register_norms_of_the_user()
 
