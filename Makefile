@@ -1,6 +1,7 @@
 # Two commands do all the set-up: `make quickstart` and `make test`.
 VENV ?= .venv
 PYTHON ?= python3
+WORKERS ?= $(shell nproc)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.installed-dev
@@ -24,7 +25,7 @@ quickstart: $(INSTALLED)  ## train Pre-, Post-, HybridNorm and HybridNorm* on re
 	$(BIN)/normlab report quickstart
 
 test: $(TESTABLE) lint  ## style, types and the fast tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 test-slow: $(TESTABLE)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

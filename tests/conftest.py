@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("no deadline", deadline=None)  # other tests run beside
+settings.load_profile("no deadline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "disabled"

@@ -25,6 +25,10 @@ from normlab.errors import UserError
         ["+placement.over.2={ffn: {pre: n}}", "++norm.options.momentum=0.5", "norm=batchnorm"],
         ["~data.text_field", "data=files", "data.paths=[a.txt,b.txt]"],
         ["hydra.job.name=mine", "model.d_model=64"],
+        ["optim.lr=1e-2", "optim={lr: 3e-3}"],  # a mapping for a group is a value, in its place among the others
+        ["optim={lr: 3e-3}", "optim.lr=1e-2", "optim=adamw"],
+        ["optim.lr=2e-3", "++optim={lr: 1e-3}"],
+        ["+launch.extra.a=1", "launch={extra: {a: 2}}"],
     ],
     ids=" ".join,
 )
@@ -53,6 +57,8 @@ def test_an_edited_file_is_read_again(tmp_path: Path):
     for layers in (2, 3, 11):
         file.write_text(f"n_layers: {layers}\n")
         assert compose(["model=mine"], tmp_path).model.n_layers == layers
+    (file.parent / ".#mine.yaml").symlink_to("somebody@somewhere.1")  # an editor's lock
+    assert compose(["model=mine"], tmp_path).model.n_layers == 11
     file.unlink()
     with pytest.raises(UserError, match="unknown model 'mine'"):
         compose(["model=mine"], tmp_path)

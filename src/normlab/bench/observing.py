@@ -46,6 +46,8 @@ def run(given: Given, timing: Timing, threads: int, view: View) -> list[Section]
 
 def _section(name: str, config: Config, timing: Timing, threads: int, view: View) -> Section:
     torch.set_num_threads(threads)
+    # A graph's step would be compared with one that is none.
+    config = config.model_copy(update={"train": config.train.model_copy(update={"cuda_graph": False})})
     eager = config.model_copy(update={"train": config.train.model_copy(update={"compile": "off"})})
     with tempfile.TemporaryDirectory() as folder:
         tokens = random_tokens(config, Path(folder))

@@ -17,10 +17,10 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from normlab.config.norm_types import norm_types
-from normlab.config.overrides import key_of
 from normlab.config.paths import shipped
 from normlab.config.schema import Config
 
@@ -32,11 +32,14 @@ Composed = tuple[DictConfig, dict[str, Any]]
 def composed(overrides: Sequence[str], folders: Sequence[Path]) -> Composed:
     """The configuration, and the file that each group chose. ``folders``: of the groups. Raises as Hydra does."""
     groups = {path.name for folder in folders for path in folder.glob("*/")}
-    files = tuple(override for override in overrides if _chooses(override, groups))
-    values = OverridesParser.create().parse_overrides([each for each in overrides if each not in files])
-    if any(value.is_sweep_override() for value in values):
-        files, values = tuple(overrides), []  # Hydra says what is wrong with it
-    base, choices = _base(files, tuple(folders), _state(folders))
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    if any(each.is_sweep_override() or each.key_or_group.partition(".")[0] == "hydra" for each in parsed):
+        config, choices = _base.__wrapped__(tuple(overrides), tuple(folders), None)  # it may look in other folders too
+        OmegaConf.set_struct(config, False)
+        return config, choices
+    files = [each for each in parsed if _chooses(each, groups)]
+    values = [each for each in parsed if each not in files]
+    base, choices = _base(tuple(str(each.input_line) for each in files), tuple(folders), _state(folders))
     config = copy.deepcopy(base)
     ConfigLoaderImpl._apply_overrides_to_config(values, config)  # what Hydra itself ends a composition with
     OmegaConf.set_struct(config, False)
@@ -57,17 +60,22 @@ def register_schema(folders: Sequence[Path]) -> None:
             store.store(group="norm", name=norm.name, node={"type": norm.name, "options": dict(norm.options)})
 
 
-def _chooses(override: str, groups: set[str]) -> bool:
-    """Whether it is about a group's file, or about Hydra."""
-    key = key_of(override).lstrip("+~")
-    return key in groups or key.startswith("hydra.") or any(sign in key for sign in "/@")
+def _chooses(override: Override, groups: set[str]) -> bool:
+    """Whether it is about a group's file, and not a mapping for its keys: that is a value among the others."""
+    key = override.key_or_group
+    named = key in groups or "/" in key or override.package is not None
+    return named and not isinstance(override.value(), dict)
 
 
 def _state(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
     """What tells that somebody edited a file in between."""
-    files = (path for folder in folders for pattern in ("*.yaml", "*/*") for path in folder.glob(pattern))
-    stats = ((str(path), path.stat()) for path in sorted(files))
-    return tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
+    found = []
+    for folder in folders:
+        for path in sorted([*folder.rglob("*.yaml"), *folder.glob("norm/*.py")]):
+            with contextlib.suppress(OSError):  # an editor's, gone by now or never there
+                stat = path.stat()
+                found.append((str(path), stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=64)

@@ -47,7 +47,7 @@ SUMMARY = {
     "signal, error, steps, tokens, seconds, pid, processes": "How the run ended, how far it came, where it ran.",
     "treatment_hash": "Names every setting that can change a number, the seed apart.",
     "params": "Parameters: total, non_embedding, active (in one token's pass), norm.",
-    "precision, compiled, device": "What `auto` came to.",
+    "precision, compiled, cuda_graph, device": "What `auto` came to, and whether a CUDA graph could be made.",
     "data.fingerprint, data.tokenizer, data.vocab_size, data.train_tokens, data.val_tokens": "The prepared text.",
     "data.ln_vocab": "The loss of a uniform guess, ln V.",
     "data.unigram_ce": "Loss of the train tokens' frequencies, one added to every count, on the very "

@@ -60,7 +60,9 @@ class StepProbe:
         c = dots(step, weights, self.map.group) / end.square()
         torch._foreach_addcmul_(step, weights, list((-c).unbind()))
         angle = torch.atan2(self._norms(step), (1 + c) * end)
-        self._lr = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        rates = [group["lr"] for group in optimizer.param_groups]
+        self._lr = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]  # the next step writes there
+        self._groups = [group["params"] for group in optimizer.param_groups]
         self._moments = self._moments_of(optimizer)
         self._found = torch.cat([before, moved, angle, *(self._follow() if self._moments else [])])
         del self._copy
@@ -133,7 +135,8 @@ class StepProbe:
         tally, n = _Tally(self.map), len(self.map.parameters)
         found = np.array(self._found.tolist())
         weight, moved, angle = found[: 3 * n].reshape(3, n)
-        lr = np.array([float(self._lr.get(p, np.nan)) for p in self.map.parameters])
+        of = {p: float(rate) for rate, group in zip(self._lr, self._groups, strict=True) for p in group}
+        lr = np.array([of.get(p, np.nan) for p in self.map.parameters])
         with np.errstate(all="ignore"):
             row: Row = {
                 "update_ratio": np.sqrt(tally.by_block(moved**2) / tally.by_block(weight**2)).tolist(),

@@ -18,7 +18,7 @@ from normlab.training.step import TrainingStep, first_line
 Work = Callable[[], Tensor]
 # Before a capture: Adam makes its moments in the first, and libraries set themselves up (PyTorch's notes on CUDA graphs
 # ask for a few on the stream of the capture).
-_EAGER_STEPS = 3
+EAGER_STEPS = 3
 
 
 class Recorder(Protocol):
@@ -40,7 +40,7 @@ class GraphedStep:
     def __init__(self, step: TrainingStep, recorder: Recorder | None = None) -> None:
         self.step = step
         self._recorder: Recorder | None = recorder or CudaRecorder()
-        self._eager = _EAGER_STEPS
+        self._eager = EAGER_STEPS
         self._recorded: tuple[Tensor, Work] | None = None  # where its batch lies, and what does it
 
     def __call__(self, batch: Tensor, lr: float, probe: StepProbe | None = None) -> Tensor:
@@ -51,20 +51,30 @@ class GraphedStep:
         if self._eager:
             self._eager -= 1
             return self._recorder.aside(lambda: self.step.take(batch))
+        self._recorded = self._recorded or self._record(self._recorder, batch)
         if self._recorded is None:
-            place = batch.clone()
-            try:
-                self._recorded = place, self._recorder.record(lambda: self.step.take(place))
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                print(f"warning: no CUDA graph of this step, going on without ({first_line(error)})", flush=True)
-                self.step.optimizer.zero_grad(set_to_none=True)  # of a backward pass that was only recorded
-                self._recorder = None
-                return self.step.take(batch)
+            return self.step.take(batch)
         place, replay = self._recorded
         place.copy_(batch)
         return replay().clone()  # the next replay writes to the same place
+
+    @property
+    def graphed(self) -> bool:
+        """Whether there is a graph; before the fourth step there is none."""
+        return self._recorded is not None
+
+    def _record(self, recorder: Recorder, batch: Tensor) -> tuple[Tensor, Work] | None:
+        place = batch.clone()
+        try:
+            return place, recorder.record(lambda: self.step.take(place))
+        except RuntimeError as error:  # out of memory too: a graph keeps its own
+            cause: BaseException = error
+            while cause.__context__ is not None:  # the end of a capture that failed only says that it did
+                cause = cause.__context__
+            print(f"warning: no CUDA graph of this step, going on without ({first_line(cause)})", flush=True)
+        self.step.optimizer.zero_grad(set_to_none=True)  # of a backward pass that was only recorded
+        self._recorder = None
+        return None
 
 
 class CudaRecorder:
@@ -81,9 +91,12 @@ class CudaRecorder:
         return found
 
     def record(self, work: Work) -> Work:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
-            found = work()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):
+                found = work()
+        finally:
+            torch.cuda.set_stream(before)  # where a capture fails, torch leaves its own in force
 
         def replay() -> Tensor:
             graph.replay()

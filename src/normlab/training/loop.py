@@ -77,7 +77,7 @@ class TrainingLoop:
         self.optimizer = build_optimizer(self.network, config.optim, hardware.graphed)
         self.micro_batch_size = share.train.sequences_per_forward
         self.step = TrainingStep(self.network, self.optimizer, hardware, share, self.parallel)
-        self.take_step = GraphedStep(self.step) if hardware.graphed else self.step
+        self._graph = GraphedStep(self.step) if hardware.graphed else None
         self.loader = Loader(data.train, train.seq_len, train.batch_size, config.seed, rank, world)
         self.validation = torch.from_numpy(fixed_windows(data.val, train.seq_len, config.eval.windows))
         # One frozen batch for every probe, the same for every run on this data.
@@ -134,7 +134,7 @@ class TrainingLoop:
     def advance(self, step: int, probe: StepProbe | None = None) -> None:
         """Train on the batch of 1-based ``step``. Nothing waits for the device."""
         lr = learning_rate(self.config.optim, step, self.config.train.steps)
-        self._pending.append(_Pending(step, lr, self.take_step(self.batch(step), lr, probe)))
+        self._pending.append(_Pending(step, lr, (self._graph or self.step)(self.batch(step), lr, probe)))
         self.network.set_step(step)
 
     def batch(self, step: int) -> Tensor:
@@ -143,6 +143,11 @@ class TrainingLoop:
         if self.hardware.device.type == "cuda":
             return batch.pin_memory().to(self.hardware.device, non_blocking=True)
         return batch
+
+    @property
+    def graphed(self) -> bool:
+        """Whether steps were taken as a CUDA graph."""
+        return self._graph is not None and self._graph.graphed
 
     def _probes_at(self, step: int) -> bool:
         observe = self.config.observe

@@ -72,6 +72,8 @@ def _train(config: Config, folder: RunFolder, parallel: Parallel) -> dict[str, A
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     hardware = resolve_hardware(config.train)
+    if config.train.cuda_graph and hardware.device.type != "cuda":
+        print("note: no GPU here, so train.cuda_graph=true changes nothing", flush=True)
     data = prepare(config.data)
     if hardware.device.type == "cpu":
         keep_freed_memory()
@@ -89,6 +91,7 @@ def _train(config: Config, folder: RunFolder, parallel: Parallel) -> dict[str, A
         "params": params,
         "precision": hardware.precision,
         "compiled": hardware.compiled,
+        "cuda_graph": hardware.graphed,
         "device": hardware.name,
         "processes": parallel.world,
         "data": data.summary() | window_anchors(data.train, loop.validation.numpy(), data.vocab_size),
@@ -103,7 +106,7 @@ def _train(config: Config, folder: RunFolder, parallel: Parallel) -> dict[str, A
     try:
         with StopRequest() as stop:
             result = loop.run(disk, mirrors, stop, view)
-        base["compiled"] = loop.step.compiled
+        base |= {"compiled": loop.step.compiled, "cuda_graph": loop.graphed}
         summary = parallel.first(
             lambda: _end(
                 folder, base, _summarise(config, folder, result, base["data"]["unigram_ce"]), _speed(loop, result)

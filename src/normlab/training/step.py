@@ -167,6 +167,6 @@ class TrainingStep:
         return total
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Of what it says."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
