@@ -228,8 +228,10 @@ def test_memory(bench):
 def test_startup(bench, tiny):
     record, printed = bench("startup", *tiny("train.steps=20"), "--quick")
     check(record, printed, 1)
-    took = {row["name"]: row["seconds"]["median"] for row in record["sections"][0]["rows"]}
+    starting, composing = record["sections"]
+    took = {row["name"]: row["seconds"]["median"] for row in starting["rows"]}
     assert len(took) == 4 and all(value > 0 for value in took.values())
+    assert composing["cells"] == 16 and [row["name"] for row in composing["rows"]][1] == "each by itself"
 
 
 @pytest.mark.slow

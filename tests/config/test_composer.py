@@ -65,7 +65,7 @@ def test_an_edited_file_is_read_again(tmp_path: Path):
 
 
 def test_files_that_differ_are_merged_once_each():
-    composer._base.cache_clear()
+    composer.forget()
     for lr in ("1e-3", "2e-3", "3e-3"):
         for placement in ("pre", "hybrid"):
             assert compose([f"placement={placement}", f"optim.lr={lr}"]).optim.lr == float(lr)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from normlab.bench.children import QUICKSTART, Workshop, command, has_stepped, is_finished, run_folders
+from normlab.bench.composing import of_a_grid
 from normlab.bench.measure import Spread, Timing, take_turns
 from normlab.bench.record import Section, between, seconds
 from normlab.bench.shapes import Given, in_words
@@ -24,7 +25,7 @@ _HELPS = 5  # a median of so many is one value: it is short
 
 
 def run(given: Given, timing: Timing, threads: int, view: View) -> list[Section]:
-    """One section: a cell of the quickstart, or of the given overrides."""
+    """A cell of the quickstart, or of the given overrides, from its start to its first step; and composing many."""
     overrides = [*QUICKSTART, _STEPS, f"train.threads={threads}", *given.overrides]
     config = compose(overrides)
     view.phase("start-up", 4 * timing.rounds + 1)
@@ -53,7 +54,7 @@ def run(given: Given, timing: Timing, threads: int, view: View) -> list[Section]
         "before. A further cell: from the end of the cell before it in the same sweep, one after the other."
     ]
     section.verdict = _verdict(measured)
-    return [section]
+    return [section, of_a_grid(timing, view)]
 
 
 def further_cell(workshop: Workshop, overrides: Sequence[str], threads: int, compiled: Path) -> float:

@@ -46,6 +46,11 @@ def composed(overrides: Sequence[str], folders: Sequence[Path]) -> Composed:
     return config, choices
 
 
+def forget() -> None:
+    """Read every file anew."""
+    _base.cache_clear()
+
+
 def register_schema(folders: Sequence[Path]) -> None:
     """Give Hydra every key with its default, under the name that configs/config.yaml begins with."""
     defaults = OmegaConf.create(Config().model_dump(mode="json", by_alias=True))
