@@ -165,7 +165,9 @@ def test_observing(bench):
 
 def test_a_look_costs_its_share():
     steps, looks = Spread([1.0, 2.0]), Spread([11.0, 4.0])
-    assert throughput.observed({throughput.OURS: steps, throughput.LOOK: looks}, 10).values == [2.0, 2.2]
+    measured = {throughput.OURS: steps, throughput.GRAPHED: Spread([0.5, 1.0]), throughput.LOOK: looks}
+    assert throughput.observed(measured, throughput.OURS, 10).values == [2.0, 2.2]
+    assert throughput.observed(measured, throughput.GRAPHED, 10).values == pytest.approx([1.55, 1.3])  # it has no looks
     assert observing.observed({observing.SCALARS: steps, observing.EVERYTHING: looks}, 10).values == [2.0, 2.2]
 
 
