@@ -72,6 +72,11 @@ def test_files_that_differ_are_merged_once_each():
     assert composer._base.cache_info().misses == 2
 
 
+def test_an_unknown_key_in_a_mapping_is_named():
+    with pytest.raises(UserError, match=r"unknown key 'optim\.lrr'; did you mean 'optim\.lr'"):
+        compose(["optim={lrr: 1}"])
+
+
 def test_several_values_are_still_a_mistake():
     with pytest.raises(UserError, match="several values"):
         compose(["optim.lr=1e-3,2e-3"])

@@ -56,7 +56,7 @@ class Ours:
         training = self._training
         return {
             "precision": training.hardware.precision, "compiled": training.step.compiled,
-            "cuda_graph": training.graphed,
+            "cuda_graph": training.take_step.graphed,
             "flops_per_token": _flops_per_token(training.network, training.config),
         }  # fmt: skip
 

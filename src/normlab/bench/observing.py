@@ -22,7 +22,7 @@ from normlab.bench.measure import Contestant, Spread, Timing, compete, cuda_sync
 from normlab.bench.naive_hooks import NaiveTraining
 from normlab.bench.ours import OurTraining, random_tokens
 from normlab.bench.record import Section, percent, seconds
-from normlab.bench.shapes import Given, in_words, plain_facts, shapes
+from normlab.bench.shapes import Given, in_words, plain_facts, shapes, with_train
 from normlab.bench.view import View
 from normlab.config.compose import compose
 from normlab.config.schema import Config
@@ -47,8 +47,8 @@ def run(given: Given, timing: Timing, threads: int, view: View) -> list[Section]
 def _section(name: str, config: Config, timing: Timing, threads: int, view: View) -> Section:
     torch.set_num_threads(threads)
     # A graph's step would be compared with one that is none.
-    config = config.model_copy(update={"train": config.train.model_copy(update={"cuda_graph": False})})
-    eager = config.model_copy(update={"train": config.train.model_copy(update={"compile": "off"})})
+    config = with_train(config, cuda_graph=False)
+    eager = with_train(config, compile="off")
     with tempfile.TemporaryDirectory() as folder:
         tokens = random_tokens(config, Path(folder))
         training = OurTraining(config, tokens, Path(folder))

@@ -20,7 +20,7 @@ from normlab.observe.depth import step_scalars
 from normlab.observe.layers import probe_activations
 from normlab.observe.sinks import DiskSink, Row
 from normlab.observe.updates import StepProbe
-from normlab.training.graph import EAGER_STEPS, GraphedStep
+from normlab.training.graph import EAGER_STEPS, as_asked
 from normlab.training.hardware import resolve_hardware
 from normlab.training.optim import build_optimizer
 from normlab.training.schedule import learning_rate
@@ -42,7 +42,7 @@ class OurTraining:
         self.network = GPT(config, vocabulary(config)).to(self.hardware.device)
         optimizer = build_optimizer(self.network, config.optim, self.hardware.graphed)
         self.step = TrainingStep(self.network, optimizer, self.hardware, config)
-        self._graph = GraphedStep(self.step) if self.hardware.graphed else None
+        self.take_step = as_asked(self.step)
         self.loader = Loader(tokens, config.train.seq_len, config.train.batch_size, config.seed)
         self.disk = DiskSink(folder)
         self.probe_tokens = self.batch()[: config.observe.probe_sequences, :-1]
@@ -51,12 +51,8 @@ class OurTraining:
     def warm_up(self) -> None:
         """Compile, and make the graph where there is to be one; a second call is a step that nobody needs."""
         self.step.warm_up(self.batch()[: self.config.train.sequences_per_forward])
-        if self._graph and not self._graph.graphed:
+        if self.hardware.graphed:
             self.train(EAGER_STEPS + 1)
-
-    @property
-    def graphed(self) -> bool:
-        return self._graph is not None and self._graph.graphed
 
     def batch(self, step: int = 0) -> Tensor:
         batch = torch.from_numpy(self.loader.batch(step))
@@ -133,7 +129,7 @@ class OurTraining:
         self.step.optimizer.zero_grad(set_to_none=True)
 
     def _step(self, probe: StepProbe | None) -> Tensor:
-        return (self._graph or self.step)(*self.next(), probe)
+        return self.take_step(*self.next(), probe)
 
     def _flush(self, pending: list[Tensor]) -> list[StepRow]:
         first = self.done - len(pending) + 1

@@ -95,6 +95,11 @@ def in_words(config: Config) -> str:
     return f"{words}, {train.batch_size} x {train.seq_len} tokens a step"
 
 
+def with_train(config: Config, **settings: object) -> Config:
+    """The same with other settings of ``train``."""
+    return config.model_copy(update={"train": config.train.model_copy(update=settings)})
+
+
 def check_comparable(config: Config) -> None:
     """Raises UserError for a network that the plain loop and Llama have no counterpart of."""
     base, model = Config().model, config.model

@@ -27,6 +27,7 @@ from normlab.bench.shapes import (
     plain_facts,
     same_function,
     shapes,
+    with_train,
 )
 from normlab.bench.view import View
 from normlab.config.compose import compose
@@ -107,8 +108,7 @@ def _line_up(
         without("warm_up")
         race.contestants.append(_works(GIVEN_BACK, without, "train"))
     if device == "cuda" and config.model.d_model <= _SMALL and not config.train.cuda_graph:
-        train = config.train.model_copy(update={"cuda_graph": True})
-        graphed = contestant(Ours, config.model_copy(update={"train": train}), tokens, folder / "graphed")
+        graphed = contestant(Ours, with_train(config, cuda_graph=True), tokens, folder / "graphed")
         graphed("warm_up")
         if graphed("facts")["cuda_graph"]:
             race.contestants.append(_works(GRAPHED, graphed, "train"))

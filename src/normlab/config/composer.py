@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from normlab.config.schema import Config
 
 _FREE_KEYS = ("placement.over", "norm.options", "launch.extra")  # mappings whose keys are the user's
 
-Composed = tuple[DictConfig, dict[str, Any]]
+Composed = tuple[DictConfig, Mapping[str, Any]]
 
 
 def composed(overrides: Sequence[str], folders: Sequence[Path]) -> Composed:
@@ -34,7 +34,7 @@ def composed(overrides: Sequence[str], folders: Sequence[Path]) -> Composed:
     groups = {path.name for folder in folders for path in folder.glob("*/")}
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     if any(each.is_sweep_override() or each.key_or_group.partition(".")[0] == "hydra" for each in parsed):
-        config, choices = _base.__wrapped__(tuple(overrides), tuple(folders), None)  # it may look in other folders too
+        config, choices = _by_hydra(overrides, folders)  # it may look in other folders too
         OmegaConf.set_struct(config, False)
         return config, choices
     files = [each for each in parsed if _chooses(each, groups)]
@@ -85,8 +85,12 @@ def _state(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
 
 @functools.lru_cache(maxsize=64)
 def _base(files: tuple[str, ...], folders: tuple[Path, ...], state: object) -> Composed:
+    return _by_hydra(files, folders)
+
+
+def _by_hydra(overrides: Sequence[str], folders: Sequence[Path]) -> Composed:
     with _hydra(folders):
-        config = compose("config", list(files), return_hydra_config=True)
+        config = compose("config", list(overrides), return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]

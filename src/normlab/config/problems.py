@@ -78,7 +78,9 @@ def explain_composition(error: Exception, folders: Sequence[str]) -> str:
         group, _, name = missing.rpartition("/")
         return f"unknown {group or 'config'} '{name}'; {nearest(name, _options(group, folders))}"
     if overridden := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
-        return unknown_key(overridden[1].partition("@")[0])
+        key = overridden[1].partition("@")[0]
+        within = re.search(r"full_key: (\S+)", str(error.__cause__))  # a mapping's: optim={lrr: 1}
+        return unknown_key(within[1] if within and key in _defaults() else key)
     if several := re.search(r"Ambiguous value for argument '(.*)'|Sweep parameters '(.*)' requires", text):
         override = several[1] or several[2]
         key, _, value = override.partition("=")

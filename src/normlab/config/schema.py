@@ -199,7 +199,9 @@ class Config(Strict):
                 f"train.steps={self.train.steps}; warm-up is usually at most a tenth of it"
             )
         if self.train.cuda_graph and self.model.n_experts:
-            raise ValueError("train.cuda_graph=true: a step of experts may read on the host where each one's rows end")
+            raise ValueError(
+                "train.cuda_graph=true is not for model.n_experts, whose rows may be counted on the host; leave it out"
+            )
         # Says now, and not after the data is prepared, that a slot holds a bad operation or expression.
         resolve(self.placement, self.model.n_layers, self.model.d_model, self.model.d_head)
         check_init(self.recipe_init, self.model.n_layers, self.model.d_model)

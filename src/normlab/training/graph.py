@@ -77,6 +77,11 @@ class GraphedStep:
         return None
 
 
+def as_asked(step: TrainingStep) -> TrainingStep | GraphedStep:
+    """``step``, as a graph where ``train.cuda_graph`` asks for one and there is a GPU."""
+    return GraphedStep(step) if step.hardware.graphed else step
+
+
 class CudaRecorder:
     """``torch.cuda.graph``, on a stream of its own."""
 

@@ -25,7 +25,7 @@ from normlab.observe.updates import StepProbe
 from normlab.training.checkpoint import Saved, load_checkpoint, save_checkpoint
 from normlab.training.console import TrainingView
 from normlab.training.folder import RunFolder
-from normlab.training.graph import GraphedStep
+from normlab.training.graph import as_asked
 from normlab.training.hardware import Hardware
 from normlab.training.held_out import mean_loss
 from normlab.training.optim import build_optimizer
@@ -77,7 +77,7 @@ class TrainingLoop:
         self.optimizer = build_optimizer(self.network, config.optim, hardware.graphed)
         self.micro_batch_size = share.train.sequences_per_forward
         self.step = TrainingStep(self.network, self.optimizer, hardware, share, self.parallel)
-        self._graph = GraphedStep(self.step) if hardware.graphed else None
+        self.take_step = as_asked(self.step)
         self.loader = Loader(data.train, train.seq_len, train.batch_size, config.seed, rank, world)
         self.validation = torch.from_numpy(fixed_windows(data.val, train.seq_len, config.eval.windows))
         # One frozen batch for every probe, the same for every run on this data.
@@ -134,7 +134,7 @@ class TrainingLoop:
     def advance(self, step: int, probe: StepProbe | None = None) -> None:
         """Train on the batch of 1-based ``step``. Nothing waits for the device."""
         lr = learning_rate(self.config.optim, step, self.config.train.steps)
-        self._pending.append(_Pending(step, lr, (self._graph or self.step)(self.batch(step), lr, probe)))
+        self._pending.append(_Pending(step, lr, self.take_step(self.batch(step), lr, probe)))
         self.network.set_step(step)
 
     def batch(self, step: int) -> Tensor:
@@ -143,11 +143,6 @@ class TrainingLoop:
         if self.hardware.device.type == "cuda":
             return batch.pin_memory().to(self.hardware.device, non_blocking=True)
         return batch
-
-    @property
-    def graphed(self) -> bool:
-        """Whether steps were taken as a CUDA graph."""
-        return self._graph is not None and self._graph.graphed
 
     def _probes_at(self, step: int) -> bool:
         observe = self.config.observe

@@ -106,7 +106,7 @@ def _train(config: Config, folder: RunFolder, parallel: Parallel) -> dict[str, A
     try:
         with StopRequest() as stop:
             result = loop.run(disk, mirrors, stop, view)
-        base |= {"compiled": loop.step.compiled, "cuda_graph": loop.graphed}
+        base |= {"compiled": loop.step.compiled, "cuda_graph": loop.take_step.graphed}
         summary = parallel.first(
             lambda: _end(
                 folder, base, _summarise(config, folder, result, base["data"]["unigram_ce"]), _speed(loop, result)

@@ -79,6 +79,8 @@ def objective(network: GPT, config: Config, compiled: bool = False) -> Objective
 class TrainingStep:
     """The network, its optimizer and how a batch moves them."""
 
+    graphed = False  # see ``GraphedStep``
+
     def __init__(
         self, network: GPT, optimizer: torch.optim.Optimizer, hardware: Hardware, config: Config,
         parallel: Parallel | None = None,
